@@ -1,0 +1,33 @@
+# make demo, make test, make lint: each installs what it needs into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+IMAGES := experiments/images
+RESULTS := experiments/results
+
+.PHONY: demo test lint bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "patchsim needs Python 3.10 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/patchsim match $(IMAGES)/astronaut.png $(IMAGES)/badge.png --output $(RESULTS)/demo-match.png --heatmap $(RESULTS)/demo-map.png
+	@echo 'wrote $(RESULTS)/demo-match.png and $(RESULTS)/demo-map.png'
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict patchsim
+
+bench: $(INSTALLED)
+	$(BIN)/python experiments/speed.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

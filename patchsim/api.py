@@ -1,0 +1,361 @@
+"""The functions users call: similarity, distance, error_bound, plan and the named variants."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from patchsim import bounds, tiling
+from patchsim.backends import BACKENDS, Backend
+from patchsim.finish import Finish, Reduction
+from patchsim.metrics import METRICS, Metric
+from patchsim.planner import Plan, make_plan
+from patchsim.problem import DTYPES, IntOrPair, Padding, Problem, problem_of
+from patchsim.weights import read_weight, total_weight
+
+
+def similarity(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | Metric = "l1",
+    *,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    weight: Tensor | None = None,
+    data_range: float | None = None,
+    backend: str | Backend = "auto",
+) -> Tensor:
+    """Slide templates over images and measure how similar each window is.
+
+    similarity = 1 − distance: 1 where window and template are the same, lower where they differ.
+
+    Parameters
+    ----------
+    image : Tensor, shape (C, H, W) or (B, C, H, W)
+        float16, bfloat16, float32, float64, uint8, int16 or bool.
+    kernel : Tensor, shape (C, h, w) or (N, C, h, w)
+        One template or N, of the image's dtype and device.
+    metric : str or Metric
+        "l1" (mean absolute difference), "l2" (mean squared difference) or "rmse" (its root).
+    stride, dilation : int or pair of int
+        Steps between windows, and between the pixels of a window: (down, across).
+    padding : int, pair of int, "valid" or "same"
+        Zeros around the image, as in `torch.nn.functional.conv2d`.
+    weight : Tensor, shape (h, w), (C, h, w) or (N, C, h, w), optional
+        How much each pixel of the template counts, finite and not negative; a mask is its 0/1
+        case. The mean is then the weighted one. Three sizes (N, h, w) are weights per template
+        where N is not C.
+    data_range : float, optional
+        Values are divided by it first. By default 1 for floats and bool, 255 for uint8; int16
+        must name it.
+    backend : str or Backend
+        "auto" takes the fastest; a named one runs or raises.
+
+    Returns
+    -------
+    Tensor, shape (Ho, Wo), with B and N before it where image and kernel have them: (B, N, Ho, Wo)
+        Ho = int((H + padding − d·(h−1) − 1) / stride) + 1, the division truncated toward zero: a
+        template larger than the image by less than a stride meets one window, completed with
+        zeros. Of the image's dtype for floats, else float32.
+
+    Raises
+    ------
+    TypeError
+        For what isn't a tensor, dtypes that differ or aren't supported, int16 without data_range.
+    ValueError
+        For shapes, channels or devices that don't fit, a template that no window fits, an unknown
+        metric or backend, a backend that can't compute the metric, or weights out of range.
+
+    Notes
+    -----
+    Integers are exact on every backend: sums are computed without rounding, then divided. Floats
+    are within `error_bound`. A NaN or inf in the image spoils the windows that hold it, no other.
+    Time is O(B·N·C·Ho·Wo·h·w) for loop, unfold, shift and conv2d, O(C·H·W·log(H·W)) per image and
+    template for fft; memory beyond input and output stays under `patchsim.options.max_memory`.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 3, 3, dtype=torch.uint8)
+    >>> image[0, 1, 2] = 255
+    >>> similarity(image, image[:, 1:, 1:])
+    tensor([[0.7500, 0.5000],
+            [0.7500, 1.0000]])
+    """
+    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
+    return call.map(call.finish(data_range, "mean", similarity=True))
+
+
+def distance(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | Metric = "l1",
+    *,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    weight: Tensor | None = None,
+    data_range: float | None = None,
+    backend: str | Backend = "auto",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Slide templates over images and measure how far each window is from the template.
+
+    Parameters
+    ----------
+    reduction : "mean" or "sum"
+        "mean" divides by the number of values in a template (or their weight). "sum" gives the
+        window sum itself in units of the input, whatever `data_range`: the SAD for l1, the SSD
+        for l2 and rmse; in int64, exactly, for integers without real-valued weights.
+
+    Returns
+    -------
+    Tensor
+        Never negative. Shape, dtype, the other parameters and errors as in `similarity`.
+
+    Examples
+    --------
+    >>> image = torch.tensor([[[0, 3, 5]]], dtype=torch.uint8)
+    >>> distance(image, image[:, :, 1:2], "l2", reduction="sum")
+    tensor([[9, 0, 4]])
+    """
+    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
+    return call.map(call.finish(data_range, reduction, similarity=False))
+
+
+def error_bound(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | Metric = "l1",
+    backend: str | Backend = "auto",
+    *,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    weight: Tensor | None = None,
+    data_range: float | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Bound |computed − exact| before computing anything.
+
+    Parameters
+    ----------
+    reduction : "mean" or "sum"
+        "mean" bounds the error of `similarity` and of `distance`; "sum" that of
+        ``distance(reduction="sum")``.
+
+    Returns
+    -------
+    Tensor, float64, of the map's shape
+        Infinite where the arithmetic may overflow, not finite where a window holds NaN or inf.
+        For integers it is the rounding of the last division, and 0 for sums. The other parameters
+        and errors are as in `similarity`.
+
+    Notes
+    -----
+    The bounds assume that conv2d adds products, as it does on CPUs, and that FFTs obey Higham's
+    theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
+    O(C·H·W·log(h·w)).
+    """
+    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
+    return call.bound(call.finish(data_range, reduction, similarity=True))
+
+
+def plan(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | Metric = "l1",
+    *,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    weight: Tensor | None = None,
+) -> Plan:
+    """Tell what ``backend="auto"`` would run and why; print it to read it.
+
+    Parameters and errors as in `similarity`.
+    """
+    call = _read(image, kernel, metric, stride, padding, dilation, weight, "auto")
+    return make_plan(call.problem, call.metric)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One checked call, its tensors batched."""
+
+    problem: Problem
+    metric: Metric
+    backend: Backend
+    image: Tensor
+    kernel: Tensor
+    weight: Tensor | None
+    map_shape: tuple[int, ...]
+
+    def finish(self, data_range: float | None, reduction: Reduction, similarity: bool) -> Finish:
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
+        scale = 1.0
+        if reduction == "mean" or data_range is not None:
+            scale = _data_range(data_range, self.problem.dtype) ** self.metric.degree
+        total = self.problem.taps if self.weight is None else total_weight(self.weight)
+        return Finish(self.metric, self.problem, total, scale, reduction, similarity)
+
+    def map(self, finish: Finish) -> Tensor:
+        tensors = self._tensors()
+        output = tiling.run(
+            self.backend.run, finish, self.backend, self.metric, self.problem, tensors
+        )
+        return output.reshape(self.map_shape)
+
+    def bound(self, finish: Finish) -> Tensor:
+        def error(
+            metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+        ) -> Tensor:
+            if problem.value_range is not None:
+                largest = finish.total * metric.peak(*problem.value_range)
+                magnitude = torch.as_tensor(largest, dtype=torch.float64, device=image.device)
+                return finish.error(torch.zeros_like(magnitude), magnitude)
+            return finish.error(
+                self.backend.error(metric, problem, image, kernel, weight),
+                bounds.majorant(metric, problem, image, kernel, weight),
+            )
+
+        with torch.no_grad():
+            output = tiling.run(
+                error, _unfinished, self.backend, self.metric, self.problem, self._tensors()
+            )
+        return output.reshape(self.map_shape)
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
+        return self.image, self.kernel, weight
+
+
+def _unfinished(error: Tensor) -> Tensor:
+    return error
+
+
+def _read(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | Metric,
+    stride: IntOrPair,
+    padding: Padding,
+    dilation: IntOrPair,
+    weight: Tensor | None,
+    backend: str | Backend,
+) -> _Call:
+    """Check the arguments of a call and bring its tensors into four dimensions."""
+    chosen = _look_up("metric", metric, METRICS, Metric)
+    problem = problem_of(image, kernel, stride, padding, dilation)
+    leading = (*image.shape[:-3], *kernel.shape[:-3])
+    image = image if image.dim() == 4 else image[None]
+    kernel = kernel if kernel.dim() == 4 else kernel[None]
+    if weight is not None:
+        weight, weighting = read_weight(weight, kernel)
+        problem = problem_of(image, kernel, stride, padding, dilation, weighting)
+    if backend == "auto":
+        backend = make_plan(problem, chosen).backend
+    runner = _look_up("backend", backend, BACKENDS, Backend)
+    reasons = runner.refuse(problem, chosen)
+    if reasons:
+        able = ", ".join(b.name for b in BACKENDS.values() if not b.refuse(problem, chosen))
+        raise ValueError(
+            f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
+            f"Backends that can: {able}"
+        )
+    return _Call(problem, chosen, runner, image, kernel, weight, (*leading, *problem.map_size))
+
+
+Choice = TypeVar("Choice")
+
+
+def _look_up(
+    kind: str, given: str | Choice, table: dict[str, Choice], type_: type[Choice]
+) -> Choice:
+    if isinstance(given, type_):
+        return given
+    if not isinstance(given, str):
+        raise TypeError(f"`{kind}` takes a name or a {type_.__name__}, got {given!r}")
+    if given in table:
+        return table[given]
+    close = difflib.get_close_matches(given, table)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise ValueError(f"unknown {kind} {given!r}; {hint}There are: {', '.join(sorted(table))}")
+
+
+def _data_range(given: float | None, dtype: torch.dtype) -> float:
+    if given is None:
+        if dtype is torch.int16:
+            raise TypeError(
+                "int16 has no natural range: pass `data_range`, such as 4095 for 12-bit images"
+            )
+        return 255.0 if dtype is torch.uint8 else 1.0
+    if not (isinstance(given, int | float) and 0 < given < math.inf):
+        raise ValueError(f"`data_range` must be a positive finite number, got {given!r}")
+    return float(given)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A metric computed by one backend; called like `similarity`.
+
+    Attributes
+    ----------
+    metric, backend : str
+    """
+
+    metric: str
+    backend: str
+
+    def __str__(self) -> str:
+        return f"{self.metric}_{self.backend}"
+
+    def __call__(
+        self,
+        image: Tensor,
+        kernel: Tensor,
+        stride: IntOrPair = 1,
+        *,
+        padding: Padding = 0,
+        dilation: IntOrPair = 1,
+        weight: Tensor | None = None,
+        data_range: float | None = None,
+    ) -> Tensor:
+        """Return ``similarity(image, kernel, self.metric, ..., backend=self.backend)``."""
+        return similarity(
+            image,
+            kernel,
+            self.metric,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            weight=weight,
+            data_range=data_range,
+            backend=self.backend,
+        )
+
+
+def variants() -> tuple[Variant, ...]:
+    """Every pair of a metric and a backend that can compute it for some dtype.
+
+    Examples
+    --------
+    >>> [str(variant) for variant in variants() if variant.metric == "l1"]
+    ['l1_loop', 'l1_unfold', 'l1_shift']
+    """
+    return tuple(
+        Variant(metric.name, backend.name)
+        for metric in METRICS.values()
+        for backend in BACKENDS.values()
+        if any(not backend.refuse(problem, metric) for problem in _SMALLEST)
+    )
+
+
+#: One problem a dtype, to ask backends in general.
+_SMALLEST = tuple(Problem(1, 1, (1, 1), 1, (1, 1), dtype=dtype) for dtype in DTYPES)

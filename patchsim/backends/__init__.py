@@ -1,0 +1,15 @@
+"""The backends; a new one is one file and its line in this table."""
+
+from patchsim.backends.base import Backend, Work
+from patchsim.backends.conv2d import CONV2D
+from patchsim.backends.fft import FFT
+from patchsim.backends.loop import LOOP
+from patchsim.backends.shift import SHIFT
+from patchsim.backends.unfold import UNFOLD
+
+__all__ = ["BACKENDS", "Backend", "Work"]
+
+#: Every backend by name.
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (LOOP, UNFOLD, SHIFT, CONV2D, FFT)
+}

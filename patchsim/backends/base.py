@@ -1,0 +1,65 @@
+"""How window sums are computed: a backend as a record of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+#: (metric, problem, image, kernel, weight) -> Tensor of shape (B, N, Ho, Wo). The problem has no
+#: padding and no overhang: image (B, C, H, W) holds the windows exactly, kernel and weight (when
+#: there is one) are (N, C, h, w), all in ``problem.value_dtype``.
+WindowFunction = Callable[[Metric, Problem, Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run costs.
+
+    Attributes
+    ----------
+    operations : int
+        Arithmetic operations on elements.
+    bytes : int
+        Memory beyond input and output.
+    steps : int
+        Calls from Python into torch, each of which takes microseconds however small its data.
+    """
+
+    operations: int
+    bytes: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute window sums.
+
+    Attributes
+    ----------
+    name : str
+    run : WindowFunction
+        The window sums Σ weight·d. For integers they are exact, in any dtype that holds them.
+    error : WindowFunction
+        A bound on |computed − exact| of the sums of floats, in float64, broadcastable to the map.
+    refuse : callable
+        (problem, metric) -> reasons why this backend can't compute it; empty when it can.
+    work : callable
+        (problem, metric) -> Work.
+    memory : str
+        What the memory beyond input and output grows with, in a few words.
+    tile_bytes : int, optional
+        The memory beyond which larger tiles make it slower.
+    """
+
+    name: str
+    run: WindowFunction
+    error: WindowFunction
+    refuse: Callable[[Problem, Metric], list[str]]
+    work: Callable[[Problem, Metric], Work]
+    memory: str
+    tile_bytes: int | None = None

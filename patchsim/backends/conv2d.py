@@ -1,0 +1,94 @@
+"""conv2d: cross terms by torch.nn.functional.conv2d, the rest by box sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from patchsim import algebra, bounds
+from patchsim.backends.base import Backend, Work
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+
+def run(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Sum the metric's expansion."""
+    return algebra.window_sums(metric, problem, image, kernel, weight, correlate)
+
+
+def correlate(problem: Problem, image: Tensor, kernel: Tensor, peak: int | None) -> Tensor:
+    """Cross-correlate; integers block by block, each small enough to be exact."""
+    if peak is None:
+        return _conv2d(image, kernel, problem)
+    (rows, cols), (sy, sx), (dy, dx) = problem.map_size, problem.stride, problem.dilation
+    dtype, limit = _exact(problem, peak)
+    image, kernel = image.to(dtype), kernel.to(dtype)
+    total = torch.zeros((), dtype=torch.int64, device=image.device)
+    for c, i, j in _blocks((problem.channels, *problem.kernel_size), limit):
+        down = slice(i.start * dy, (i.stop - 1) * dy + sy * (rows - 1) + 1)
+        across = slice(j.start * dx, (j.stop - 1) * dx + sx * (cols - 1) + 1)
+        total = total + _conv2d(image[:, c, down, across], kernel[:, c, i, j], problem).to(
+            torch.int64
+        )
+    return total
+
+
+def _conv2d(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+    # cuDNN may round float32 factors to TF32's 11 bits unless told not to.
+    if image.is_cuda:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.nn.functional.conv2d(
+                image, kernel, stride=problem.stride, dilation=problem.dilation
+            )
+    return torch.nn.functional.conv2d(
+        image, kernel, stride=problem.stride, dilation=problem.dilation
+    )
+
+
+def _exact(problem: Problem, peak: int) -> tuple[torch.dtype, int]:
+    """Choose a dtype and how many products of that size it sums without rounding.
+
+    Every partial sum of m products is an integer of at most m·peak; binary32 holds the integers
+    up to 2²⁴ and binary64 those up to 2⁵³.
+    """
+    if peak * min(problem.taps, 256) <= 2**24:
+        return torch.float32, 2**24 // peak
+    return torch.float64, 2**53 // peak
+
+
+def _blocks(shape: tuple[int, int, int], limit: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut a (C, h, w) template into blocks of at most `limit` taps."""
+    channels, rows, cols = shape
+    width = min(cols, limit)
+    height = min(rows, limit // width)
+    depth = min(channels, limit // (width * height))
+    yield from product(_cut(channels, depth), _cut(rows, height), _cut(cols, width))
+
+
+def _cut(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def work(problem: Problem, metric: Metric) -> Work:
+    """Count multiply-adds and box sums; memory for centred planes, maps and torch's workspace."""
+    rows, cols = problem.map_size
+    pixels = problem.batch * problem.image_size[0] * problem.image_size[1]
+    windows = problem.batch * rows * cols
+    dtype = algebra.value_dtype(problem, metric)
+    # float64 on a CPU goes through a copy of every window (im2col).
+    unfolded = problem.taps if problem.device.type == "cpu" and dtype is torch.float64 else 0
+    crosses = sum(term.f is not None and term.g is not None for term in metric.terms)
+    return Work(
+        operations=2 * crosses * windows * problem.templates * problem.taps,
+        bytes=dtype.itemsize
+        * (pixels * (3 * problem.channels + 4) + windows * (4 * problem.templates + unfolded)),
+        steps=50,
+    )
+
+
+CONV2D = Backend("conv2d", run, bounds.expanded, algebra.refuse, work, "planes of a tile")

@@ -1,0 +1,161 @@
+"""fft: cross terms by real FFTs, the rest by box sums."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from patchsim import algebra, bounds
+from patchsim.backends.base import Backend, Work
+from patchsim.metrics.base import Metric, Term
+from patchsim.problem import Problem
+
+
+def run(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Sum the metric's expansion."""
+    return algebra.window_sums(metric, problem, image, kernel, weight, correlate)
+
+
+def correlate(problem: Problem, image: Tensor, kernel: Tensor, peak: int | None) -> Tensor:
+    """Cross-correlate; integers in float64, rounded to the integers that they must be."""
+    if peak is None:
+        return _correlate(problem, image, kernel)
+    return _exact(problem, image.double(), kernel.double())
+
+
+def _correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Multiply the spectra, summing channels before the one inverse transform per template."""
+    (rows, cols), (dy, dx) = problem.extent, problem.dilation
+    size = _transform_size(problem)
+    spread = kernel
+    if (dy, dx) != (1, 1):
+        spread = kernel.new_zeros((*kernel.shape[:2], rows, cols))
+        spread[..., ::dy, ::dx] = kernel
+    image_spectrum = torch.fft.rfft2(image, s=size)  # (B, C, L, M)
+    sums = []
+    for template in spread:
+        spectrum = (image_spectrum * torch.fft.rfft2(template, s=size).conj()).sum(1)
+        sums.append(torch.fft.irfft2(spectrum, s=size))
+    height, width = problem.image_size
+    (sy, sx) = problem.stride
+    # Where the window lies inside the image, circular and plain correlation are the same.
+    return torch.stack(sums, 1)[..., : height - rows + 1 : sy, : width - cols + 1 : sx]
+
+
+def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Correlate integers: rounding is exact where the error is below one half.
+
+    Where the bound on the error is not, the operand with the larger values is split into
+    high·2ᵇ + low, which halves its digits.
+    """
+    if _transform_error(problem, image, kernel).max() < 0.5:
+        return _correlate(problem, image, kernel).round().to(torch.int64)
+    tops = [float(operand.abs().max()) for operand in (image, kernel)]
+    if max(tops) <= 1:
+        raise ValueError(
+            f"fft can't be exact for an image of {problem.image_size} and a template of "
+            f"{problem.kernel_size} pixels; use another backend"
+        )
+    base = 2.0 ** math.ceil(math.log2(max(tops) + 1) / 2)
+    if tops[0] >= tops[1]:
+        high = (image / base).round()
+        upper = _exact(problem, high, kernel)
+        lower = _exact(problem, image - base * high, kernel)
+    else:
+        high = (kernel / base).round()
+        upper = _exact(problem, image, high)
+        lower = _exact(problem, image, kernel - base * high)
+    return int(base) * upper + lower
+
+
+def _transform_size(problem: Problem) -> tuple[int, int]:
+    return _fast_length(problem.image_size[0]), _fast_length(problem.image_size[1])
+
+
+@lru_cache(maxsize=1024)
+def _fast_length(length: int) -> int:
+    """Find the least number of at least `length` whose prime factors are 2, 3 and 5."""
+    odd = (3**i * 5**j for i, j in product(range(21), range(14)))
+    return int(min(m << max(0, (-(-length // m) - 1).bit_length()) for m in odd))
+
+
+def error(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Bound the sums' error: that of any expansion and that of the transforms."""
+
+    def transforms(problem: Problem, image: Tensor, kernel: Tensor, peak: int | None) -> Tensor:
+        return _transform_error(problem, image, kernel)
+
+    crosses = dataclasses.replace(
+        metric,
+        terms=tuple(
+            Term(abs(t.scale), t.f, t.g)
+            for t in metric.terms
+            if t.f is not None and (t.g is not None or weight is not None)
+        ),
+    )
+    transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
+    return bounds.expanded(metric, problem, image, kernel, weight) + transformed
+
+
+def _transform_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Bound the error of a correlation by FFT, (B, N, 1, 1) in float64.
+
+    A transform of L points, each stage of which is a small DFT, errs by at most ε·‖x‖₂ with
+    ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem
+    24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for radix 3, 4
+    and 5). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and
+    the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and the inverse transform, which acts on a signal of
+    norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The factor 1.01 covers terms of second order.
+    """
+    info = torch.finfo(image.dtype)
+    unit = info.eps / 2
+    points = math.prod(_transform_size(problem))
+    epsilon = 9 * unit * math.log2(max(2, points))
+    image_norm = torch.linalg.vector_norm(image.detach().double(), dim=(1, 2, 3))[:, None]
+    flat = kernel.detach().double().flatten(1)
+    kernel_norm, kernel_sum = flat.norm(dim=1), flat.abs().sum(1)
+    error = (
+        1.01
+        * image_norm
+        * ((2 * epsilon + (problem.channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
+    )
+    # Each of at most 10·L operations behind a number may underflow, by at most the least normal.
+    image_sum = image.detach().double().abs().sum((1, 2, 3))[:, None]
+    error = error + 10 * points * info.tiny * (image_sum + kernel_sum + 2)
+    # No intermediate exceeds L·‖p‖₂‖k‖₂ (twice that within a complex product).
+    safe = 2 * points * image_norm * kernel_norm < info.max
+    bounded: Tensor = error.masked_fill(~safe, torch.inf)
+    return bounded[..., None, None]
+
+
+def work(problem: Problem, metric: Metric) -> Work:
+    """Count 5·L·log₂ L operations a complex transform, half of it a real one, and the products."""
+    rows, cols = problem.map_size
+    length, width = _transform_size(problem)
+    points, windows = length * width, problem.batch * rows * cols
+    crosses = sum(term.f is not None and term.g is not None for term in metric.terms)
+    transforms = problem.channels * (problem.batch + problem.templates)
+    transforms += problem.batch * problem.templates
+    products = 4 * problem.batch * problem.templates * problem.channels
+    transform = 5 * math.ceil(math.log2(points + 1)) // 2
+    itemsize = 4 if problem.value_dtype is torch.float32 else 8
+    planes = problem.batch * problem.channels * points
+    saved = 2 * problem.grad * problem.templates
+    return Work(
+        operations=crosses * points * (transforms * transform + products),
+        bytes=itemsize
+        * ((8 + saved) * planes + 2 * problem.channels * points + 5 * problem.templates * windows),
+        steps=50 + 5 * problem.templates,
+    )
+
+
+FFT = Backend("fft", run, error, algebra.refuse, work, "spectra of a tile")

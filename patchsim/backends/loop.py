@@ -1,0 +1,41 @@
+"""loop: the original loop over patches, slow and obviously right."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from patchsim import bounds, pointwise, reference
+from patchsim.backends.base import Backend, Work
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+
+def run(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Compare one patch at a time."""
+    dtype = pointwise.sum_dtype(problem, metric)
+    return reference.window_sums(
+        image.to(dtype),
+        kernel.to(dtype),
+        metric.pointwise,
+        problem.stride,
+        dilation=problem.dilation,
+        weight=None if weight is None else weight.to(dtype),
+    )
+
+
+def work(problem: Problem, metric: Metric) -> Work:
+    """Count the operations; the largest temporaries are a patch and the list of sums."""
+    rows, cols = problem.map_size
+    windows = problem.batch * problem.templates * rows * cols
+    saved = 3 * problem.taps * 8 if problem.grad else 0
+    # A zero-dimensional tensor takes about 400 bytes.
+    return Work(
+        operations=pointwise.operations(problem, metric),
+        bytes=3 * problem.taps * 8 + windows * (400 + saved),
+        steps=windows,
+    )
+
+
+LOOP = Backend("loop", run, bounds.direct, pointwise.never, work, "one patch")

@@ -1,0 +1,79 @@
+"""From window sums to the map that users see, and from the sums' error to the map's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Turns window sums into a raw sum, a distance or a similarity.
+
+    ``total`` is the number of taps or, under a weight, its sum per template, (N, 1, 1); ``scale``
+    is what the sums are divided by because values count in units of the data range.
+    """
+
+    metric: Metric
+    problem: Problem
+    total: float | Tensor
+    scale: float
+    reduction: Reduction
+    similarity: bool
+
+    @property
+    def _exact(self) -> bool:
+        return self.problem.value_range is not None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the map."""
+        if self.reduction == "mean" or self.problem.dtype.is_floating_point:
+            return self.problem.map_dtype
+        return torch.int64 if self._exact else torch.float64
+
+    def __call__(self, sums: Tensor) -> Tensor:
+        """Finish a tile of sums."""
+        if self.reduction == "sum":
+            return sums.to(self.dtype)
+        if self._exact:
+            sums = sums.double()
+        distance = self.metric.finish(sums / self._denominator(sums.dtype))
+        return (1 - distance if self.similarity else distance).to(self.dtype)
+
+    def _denominator(self, dtype: torch.dtype) -> float | Tensor:
+        denominator = self.total * self.scale
+        return denominator.to(dtype) if isinstance(denominator, Tensor) else denominator
+
+    def error(self, sums_error: Tensor, magnitude: Tensor) -> Tensor:
+        """Bound the map's error, given the sums' error and a bound on the exact sums.
+
+        The division costs at most three roundings (of the divisor, its inverse and the product),
+        `finish` and 1 − distance one each, and the conversion to the map's dtype one of its own.
+        """
+        working = torch.float64 if self._exact else self.problem.value_dtype
+        if self.reduction == "sum":
+            if self._exact:
+                return torch.zeros_like(sums_error)
+            return _converted(sums_error, magnitude + sums_error, self.dtype)
+        unit, denominator = torch.finfo(working).eps / 2, self._denominator(torch.float64)
+        mean, mean_error = magnitude / denominator, sums_error / denominator
+        mean_error = mean_error + 4 * unit * (mean + mean_error) + torch.finfo(working).tiny
+        error = self.metric.modulus(mean_error)
+        largest = 1 + self.metric.finish(mean) + error
+        return _converted(error + 2 * unit * largest, largest, self.dtype)
+
+
+def _converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
+    """Add the rounding of numbers of at most that magnitude to `dtype`."""
+    info = torch.finfo(dtype)
+    error = error + info.eps / 2 * magnitude + info.tiny
+    return error.masked_fill(~(magnitude < info.max), torch.inf)

@@ -1,0 +1,13 @@
+"""l2: mean squared difference; its window sum is the SSD (sum of squared differences)."""
+
+from patchsim.metrics.base import Metric, Term, identity, square
+
+METRIC = Metric(
+    name="l2",
+    pointwise=lambda p, k: (p - k) ** 2,
+    # (p − k)² and p² + 2|p·k| + k² are both at most 2p² + 2k².
+    majorant=lambda x: 2 * x * x,
+    degree=2,
+    roundings=3,
+    terms=(Term(1, square, None), Term(-2, identity, identity), Term(1, None, square)),
+)

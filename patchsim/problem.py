@@ -1,0 +1,249 @@
+"""Where the windows lie: the geometry of a sliding comparison, without any data.
+
+Letters used in shapes throughout the package:
+``B`` batch, ``N`` templates, ``C`` channels, ``H W`` image height and width,
+``h w`` template height and width, ``Ho Wo`` map height and width.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import torch
+
+IntOrPair = int | Sequence[int]
+Padding = IntOrPair | str
+Pair = tuple[int, int]
+Weighting = Literal["none", "mask", "real"]
+
+#: The least and greatest value of each integer dtype (bool counts as 0 and 1).
+INTEGER_RANGES: dict[torch.dtype, Pair] = {
+    torch.bool: (0, 1),
+    torch.uint8: (0, 255),
+    torch.int16: (-32768, 32767),
+}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DTYPES = (*FLOATS, *INTEGER_RANGES)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Shapes, stride, padding, dilation, dtype and device of one comparison.
+
+    ``pads`` are the zeros asked for at (top, bottom, left, right). A window that still
+    reaches beyond the bottom or right edge (template larger than the padded image by less
+    than a stride) is completed with zeros: see `overhang`.
+    """
+
+    batch: int
+    channels: int
+    image_size: Pair
+    templates: int
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    weighting: Weighting = "none"
+    grad: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.map_size) < 1:
+            height, width = self.padded_size
+            rows, cols = self.extent
+            raise ValueError(
+                f"no window fits: the template covers {rows}x{cols} pixels (dilation included) and "
+                f"the image has {height}x{width} (padding included); at stride {self.stride} a "
+                "template may overhang the image by less than one stride. Use a smaller template "
+                "or more padding"
+            )
+
+    @cached_property
+    def taps(self) -> int:
+        """Numbers in one template, C·h·w."""
+        return self.channels * self.kernel_size[0] * self.kernel_size[1]
+
+    @cached_property
+    def extent(self) -> Pair:
+        """Pixels that a dilated template covers, d·(h−1)+1 on each axis."""
+        (h, w), (dy, dx) = self.kernel_size, self.dilation
+        return dy * (h - 1) + 1, dx * (w - 1) + 1
+
+    @cached_property
+    def padded_size(self) -> Pair:
+        """Image size with the requested padding, without overhang."""
+        (height, width), (top, bottom, left, right) = self.image_size, self.pads
+        return height + top + bottom, width + left + right
+
+    @cached_property
+    def overhang(self) -> Pair:
+        """Rows and columns of zeros that complete windows beyond the bottom and right edge."""
+        return (
+            max(0, self.extent[0] - self.padded_size[0]),
+            max(0, self.extent[1] - self.padded_size[1]),
+        )
+
+    @cached_property
+    def map_size(self) -> Pair:
+        """Map size, int((H − h) / stride) + 1 with the division truncated toward zero."""
+        return (
+            _windows(self.padded_size[0], self.extent[0], self.stride[0]),
+            _windows(self.padded_size[1], self.extent[1], self.stride[1]),
+        )
+
+    @cached_property
+    def value_range(self) -> Pair | None:
+        """Least and greatest value of an integer dtype; None when sums are not exact integers.
+
+        Integers under real-valued weights are summed in float64.
+        """
+        return None if self.weighting == "real" else INTEGER_RANGES.get(self.dtype)
+
+    @cached_property
+    def value_dtype(self) -> torch.dtype:
+        """The dtype in which values reach a backend."""
+        if self.dtype in INTEGER_RANGES:
+            integer = torch.uint8 if self.dtype is torch.bool else self.dtype
+            return integer if self.value_range else torch.float64
+        return torch.float64 if self.dtype is torch.float64 else torch.float32
+
+    @cached_property
+    def map_dtype(self) -> torch.dtype:
+        """The dtype of similarity and mean-distance maps."""
+        return torch.float32 if self.dtype in INTEGER_RANGES else self.dtype
+
+
+def _windows(size: int, extent: int, stride: int) -> int:
+    difference = size - extent
+    return (difference // stride if difference >= 0 else -(-difference // stride)) + 1
+
+
+def as_pair(name: str, value: IntOrPair, least: int) -> Pair:
+    """Read an int or a pair of ints that are at least `least`."""
+    try:
+        numbers = (
+            tuple(operator.index(v) for v in value)
+            if isinstance(value, Sequence) and not isinstance(value, str)
+            else (operator.index(value),) * 2
+        )
+    except TypeError:
+        numbers = ()
+    if len(numbers) != 2:
+        raise TypeError(f"`{name}` takes an int or a pair of ints, got {value!r}")
+    if min(numbers) < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value!r}")
+    return numbers[0], numbers[1]
+
+
+def _pads(padding: Padding, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, ...]:
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f'padding="same" needs stride 1, as in conv2d, got stride {stride}')
+        y, x = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return y // 2, y - y // 2, x // 2, x - x // 2
+    if isinstance(padding, str):
+        raise ValueError(
+            f'`padding` takes an int, a pair of ints, "valid" or "same", got {padding!r}'
+        )
+    y, x = as_pair("padding", padding, 0)
+    return y, y, x, x
+
+
+def problem_of(
+    image: torch.Tensor,
+    kernel: torch.Tensor,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    weighting: Weighting = "none",
+) -> Problem:
+    """Check two tensors against each other and describe their comparison."""
+    _check_tensors(image, kernel)
+    return _problem(
+        tuple(image.shape),
+        tuple(kernel.shape),
+        _hashable(stride),
+        _hashable(padding),
+        _hashable(dilation),
+        image.dtype,
+        image.device,
+        weighting,
+        torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
+    )
+
+
+def _hashable(value: Padding) -> Padding:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=512)
+def _problem(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: IntOrPair,
+    padding: Padding,
+    dilation: IntOrPair,
+    dtype: torch.dtype,
+    device: torch.device,
+    weighting: Weighting,
+    grad: bool,
+) -> Problem:
+    strides, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
+    size = kernel[-2], kernel[-1]
+    top, bottom, left, right = _pads(padding, size, strides, dilations)
+    return Problem(
+        batch=image[0] if len(image) == 4 else 1,
+        channels=image[-3],
+        image_size=(image[-2], image[-1]),
+        templates=kernel[0] if len(kernel) == 4 else 1,
+        kernel_size=size,
+        stride=strides,
+        pads=(top, bottom, left, right),
+        dilation=dilations,
+        dtype=dtype,
+        device=device,
+        weighting=weighting,
+        grad=grad,
+    )
+
+
+def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
+    for name, tensor, shapes in (
+        ("image", image, "(C, H, W) or (B, C, H, W)"),
+        ("kernel", kernel, "(C, h, w) or (N, C, h, w)"),
+    ):
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
+                f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
+            )
+        if tensor.dim() not in (3, 4):
+            raise ValueError(f"`{name}` must have shape {shapes}, got {tuple(tensor.shape)}")
+        if tensor.dtype not in DTYPES:
+            known = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+            raise TypeError(
+                f"`{name}` has dtype {tensor.dtype}; convert it with .to() to one of {known}"
+            )
+        required = tensor.shape[1:] if name == "image" and tensor.dim() == 4 else tensor.shape
+        if 0 in required:
+            raise ValueError(f"`{name}` is empty: its shape is {tuple(tensor.shape)}")
+    if image.dtype is not kernel.dtype:
+        raise TypeError(
+            f"`image` is {image.dtype} and `kernel` is {kernel.dtype}; convert one with .to()"
+        )
+    if image.device != kernel.device:
+        raise ValueError(
+            f"`image` is on {image.device} and `kernel` is on {kernel.device}; move one with .to()"
+        )
+    if image.shape[-3] != kernel.shape[-3]:
+        raise ValueError(
+            f"`image` has {image.shape[-3]} channels and `kernel` has {kernel.shape[-3]}, in "
+            f"shapes {tuple(image.shape)} and {tuple(kernel.shape)}; both need the same number"
+        )

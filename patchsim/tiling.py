@@ -1,0 +1,136 @@
+"""Runs a window function tile by tile, so that memory stays within `patchsim.options.max_memory`.
+
+Tiles also take geometry off the backends' hands: each tile's image is cut out, completed with
+zeros and converted, so that a backend meets neither padding nor overhang.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from patchsim import options
+from patchsim.backends.base import Backend, WindowFunction
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+#: Ranges of batch, map rows and map columns.
+Tile = tuple[slice, slice, slice]
+
+
+def run(
+    function: WindowFunction,
+    finish: Callable[[Tensor], Tensor],
+    backend: Backend,
+    metric: Metric,
+    problem: Problem,
+    tensors: tuple[Tensor, Tensor, Tensor | None],
+) -> Tensor:
+    """Compute ``finish(function(...))`` over the tiles that `backend` needs.
+
+    `tensors` are image (B, C, H, W), kernel (N, C, h, w) and weight (N, C, h, w) or None. Returns
+    the map, (B, N, Ho, Wo).
+    """
+    image, kernel, weight = tensors
+    if problem.batch == 0:
+        return finish(image.new_empty((0, problem.templates, *problem.map_size)))
+    size = tile_size(backend, metric, problem, options.max_memory)
+    kernel = _values(kernel, problem)
+
+    def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
+        sums = function(metric, part, _values(patch, problem), kernel, weight)
+        return finish(sums).expand(part.batch, part.templates, *part.map_size)
+
+    if size == (problem.batch, *problem.map_size):
+        return compute(_cut(image, problem, _whole(problem)), kernel, _part(problem, *size))
+    # An autograd graph over all tiles would hold all their temporaries: recompute them instead.
+    output = image.new_empty(0)
+    for tile in _tiles(problem, size):
+        part = _part(problem, *(s.stop - s.start for s in tile))
+        patch = _cut(image, problem, tile)
+        if problem.grad:
+            piece = checkpoint(compute, patch, kernel, part, use_reentrant=False)
+        else:
+            piece = compute(patch, kernel, part)
+        if output.numel() == 0:
+            output = piece.new_empty((problem.batch, problem.templates, *problem.map_size))
+        output[tile[0], :, tile[1], tile[2]] = piece
+    return output
+
+
+@lru_cache(maxsize=512)
+def tile_size(
+    backend: Backend, metric: Metric, problem: Problem, max_memory: int
+) -> tuple[int, int, int]:
+    """Halve the batch, then the rows, then the columns until a tile fits the memory budget."""
+    batch, (rows, cols) = problem.batch, problem.map_size
+    target = min(max_memory, backend.tile_bytes or max_memory)
+    needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
+    while needed > target and (batch, rows, cols) != (1, 1, 1):
+        if batch > 1:
+            batch = (batch + 1) // 2
+        elif rows > 1:
+            rows = (rows + 1) // 2
+        else:
+            cols = (cols + 1) // 2
+        needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
+    if needed > max_memory:
+        raise ValueError(
+            f"one window takes backend {backend.name!r} {needed} bytes, more than "
+            f"patchsim.options.max_memory (={max_memory}); raise it"
+        )
+    return batch, rows, cols
+
+
+@lru_cache(maxsize=512)
+def _part(problem: Problem, batch: int, rows: int, cols: int) -> Problem:
+    """Describe a tile of that many images and map positions, with nothing left to pad."""
+    size = (
+        (rows - 1) * problem.stride[0] + problem.extent[0],
+        (cols - 1) * problem.stride[1] + problem.extent[1],
+    )
+    return dataclasses.replace(problem, batch=batch, image_size=size, pads=(0, 0, 0, 0))
+
+
+def _whole(problem: Problem) -> Tile:
+    rows, cols = problem.map_size
+    return slice(0, problem.batch), slice(0, rows), slice(0, cols)
+
+
+def _tiles(problem: Problem, size: tuple[int, int, int]) -> Iterator[Tile]:
+    lengths = (problem.batch, *problem.map_size)
+    ranges = (
+        [slice(start, min(start + step, length)) for start in range(0, length, step)]
+        for length, step in zip(lengths, size, strict=True)
+    )
+    yield from product(*ranges)
+
+
+def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:
+    """Cut out the part of the padded image that a tile's windows cover."""
+    batch, rows, cols = tile
+    top, bottom, before_rows, after_rows = _span(problem, 0, rows)
+    left, right, before_cols, after_cols = _span(problem, 1, cols)
+    patch = image[batch, :, top:bottom, left:right]
+    missing = (before_cols, after_cols, before_rows, after_rows)
+    return torch.nn.functional.pad(patch, missing) if any(missing) else patch
+
+
+def _span(problem: Problem, axis: int, positions: slice) -> tuple[int, int, int, int]:
+    """Start and stop in the image, and how many zeros come before and after."""
+    stride, extent, size = problem.stride[axis], problem.extent[axis], problem.image_size[axis]
+    start = positions.start * stride - problem.pads[2 * axis]
+    stop = (positions.stop - 1) * stride + extent - problem.pads[2 * axis]
+    first, last = (min(max(0, edge), size) for edge in (start, stop))
+    before = min(max(0, -start), stop - start)
+    return first, last, before, stop - start - (last - first) - before
+
+
+def _values(tensor: Tensor, problem: Problem) -> Tensor:
+    return tensor.to(problem.value_dtype)

@@ -1,0 +1,68 @@
+"""Weights: how much each pixel of a template counts, a mask being the 0/1 case."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from patchsim.problem import Weighting
+
+
+def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
+    """Check a weight and expand it to the kernel's shape.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (h, w), (C, h, w), (N, h, w) or (N, C, h, w)
+        Sizes of 1 stand for any number of channels or templates. Three sizes are read as
+        (C, h, w) where that fits.
+    kernel : Tensor, shape (N, C, h, w)
+
+    Returns
+    -------
+    Tensor, shape (N, C, h, w)
+        A view; of the dtype float64 unless it came as a float.
+    "mask" or "real"
+        Whether all weights are 0 or 1.
+    """
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"`weight` must be a torch.Tensor, got {type(weight).__qualname__}")
+    if weight.device != kernel.device:
+        raise ValueError(
+            f"`weight` is on {weight.device} and `kernel` is on {kernel.device}; "
+            "move one with .to()"
+        )
+    expanded = _expand(weight, kernel)
+    if not weight.dtype.is_floating_point:
+        expanded = expanded.double()
+    lowest, highest = (float(bound) for bound in expanded.aminmax())
+    if not (lowest >= 0 and highest < float("inf")):
+        raise ValueError(
+            "`weight` must be finite and non-negative, got values from "
+            f"{lowest} to {highest}; mask unwanted pixels with 0"
+        )
+    if not bool((expanded.sum((1, 2, 3)) > 0).all()):
+        raise ValueError("`weight` is zero everywhere for at least one template")
+    is_mask = bool(((expanded == 0) | (expanded == 1)).all())
+    return expanded, "mask" if is_mask else "real"
+
+
+def _expand(weight: Tensor, kernel: Tensor) -> Tensor:
+    templates, channels, height, width = kernel.shape
+    shape = tuple(weight.shape)
+    if len(shape) == 3 and shape[0] == templates and shape[0] not in (1, channels):
+        weight = weight[:, None]
+    try:
+        if len(shape) not in (2, 3, 4):
+            raise RuntimeError
+        return weight.expand(kernel.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"`weight` has shape {shape}; for this kernel it must be ({height}, {width}), "
+            f"({channels}, {height}, {width}) or ({templates}, {channels}, {height}, {width})"
+        ) from None
+
+
+def total_weight(weight: Tensor) -> Tensor:
+    """Sum each template's weights: (N, C, h, w) -> (N, 1, 1), in float64."""
+    return weight.sum((1, 2, 3), dtype=torch.float64)[:, None, None]

@@ -1,0 +1,29 @@
+"""Stricter settings than users', and the number of examples at the end of the run."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci")
+torch.use_deterministic_algorithms(True)
+
+_examples = pytest.StashKey[int]()
+
+
+def pytest_configure(config):
+    config.stash[_examples] = 0
+
+
+def pytest_runtest_teardown(item):
+    statistics = getattr(item, "hypothesis_statistics", "")
+    found = re.findall(r"(\d+) passing examples", statistics)
+    item.config.stash[_examples] += sum(map(int, found))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    terminalreporter.write_line(f"{config.stash[_examples]} property examples ran")
