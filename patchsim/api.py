@@ -262,9 +262,10 @@ def _read(
     if backend == "auto":
         backend = make_plan(problem, chosen).backend
     runner = _look_up("backend", backend, BACKENDS, Backend)
-    reasons = runner.refuse(problem, chosen)
+    reasons = tiling.refusals(runner, chosen, problem)
     if reasons:
-        able = ", ".join(b.name for b in BACKENDS.values() if not b.refuse(problem, chosen))
+        others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, chosen, problem))
+        able = ", ".join(others) or "none"
         raise ValueError(
             f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
             f"Backends that can: {able}"
@@ -284,7 +285,7 @@ def _look_up(
         raise TypeError(f"`{kind}` takes a name or a {type_.__name__}, got {given!r}")
     if given in table:
         return table[given]
-    close = difflib.get_close_matches(given, table)
+    close = difflib.get_close_matches(given, table, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise ValueError(f"unknown {kind} {given!r}; {hint}There are: {', '.join(sorted(table))}")
 

@@ -21,6 +21,9 @@ from patchsim.search import Match, peaks
 
 MATCHES, NO_MATCH, BAD_INPUT = 0, 1, 2
 
+#: Predicted seconds from which a map is computed in bands, and seconds until their bar appears.
+LONG, DELAY = 1.0, 1.0
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -101,9 +104,9 @@ def _similarity(scene: Tensor, template: Tensor, options: argparse.Namespace) ->
     plan = patchsim.plan(scene, template, options.metric, stride=options.stride)
     seconds = plan.seconds.get(options.backend, plan.seconds[plan.backend])
     # Neighbouring bands share `height` rows of the scene: keep that a small part.
-    band = rows if seconds < 1 else max(math.ceil(rows / 20), 4 * height // options.stride)
+    band = rows if seconds < LONG else max(math.ceil(rows / 20), 4 * height // options.stride)
     bands = []
-    progress = tqdm(total=rows, unit="row", delay=1, disable=None, file=sys.stderr, leave=False)
+    progress = tqdm(total=rows, unit="row", delay=DELAY, disable=None, file=sys.stderr, leave=False)
     with progress:
         for first in range(0, rows, band):
             last = min(first + band, rows) - 1

@@ -60,5 +60,5 @@ def _array(image: Image.Image, mode: str) -> np.ndarray[tuple[int, int, int], np
         scale = 1.0 if image.mode == "F" else 65535.0
         grey = np.asarray(image).astype(np.float32)[:, :, None] / np.float32(scale)
         return np.repeat(grey, 3, 2) if mode == "RGB" else grey
-    values = np.asarray(image.convert(mode))
+    values = np.array(image.convert(mode))
     return values if values.ndim == 3 else values[:, :, None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from patchsim.backends import BACKENDS
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.tiling import refusals
 
 #: Nanoseconds of a Python-level step and of an operation, by backend: medians on one machine
 #: (2 cores, AVX2). Only their ratios matter to a plan.
@@ -48,8 +49,11 @@ class Plan:
 
 def make_plan(problem: Problem, metric: Metric) -> Plan:
     """Predict the time of every backend that can compute the metric on this problem."""
-    reasons = {name: backend.refuse(problem, metric) for name, backend in BACKENDS.items()}
+    reasons = {name: refusals(backend, metric, problem) for name, backend in BACKENDS.items()}
     seconds = {name: _seconds(name, problem, metric) for name, why in reasons.items() if not why}
+    if not seconds:
+        why = "; ".join(f"{name}: {', '.join(reasons[name])}" for name in reasons)
+        raise ValueError(f"no backend can compute {metric.name!r} here: {why}")
     return Plan(
         backend=min(seconds, key=seconds.__getitem__),
         seconds=seconds,

@@ -224,22 +224,13 @@ def _bits(dtype: torch.dtype) -> int:
 
 
 @st.composite
-def cases(draw: st.DrawFn, dtype: torch.dtype, *, finite: bool = True, plain: bool = False) -> Case:
-    """Draw a case of one dtype.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-    finite : bool
-        Whether to leave out NaN and inf.
-    plain : bool
-        Whether to leave out padding, dilation and weights, as the original loop does.
-    """
+def cases(draw: st.DrawFn, dtype: torch.dtype, *, finite: bool = True) -> Case:
+    """Draw a case of one dtype, with NaN and inf in the image unless `finite`."""
     small = st.integers(1, 3)
     stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)) | st.integers(1, 4).map(_twice))
     kernel_size = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
-    padding = (0, 0) if plain else draw(st.just((0, 0)) | st.tuples(*2 * [st.integers(0, 3)]))
-    dilation = (1, 1) if plain else draw(st.just((1, 1)) | st.tuples(small, small))
+    padding = draw(st.just((0, 0)) | st.tuples(*2 * [st.integers(0, 3)]))
+    dilation = draw(st.just((1, 1)) | st.tuples(small, small))
     image_size = tuple(
         draw(st.integers(max(1, d * (k - 1) + 2 - s - 2 * p), d * (k - 1) + 8))
         for k, s, p, d in zip(kernel_size, stride, padding, dilation, strict=True)
@@ -270,7 +261,7 @@ def cases(draw: st.DrawFn, dtype: torch.dtype, *, finite: bool = True, plain: bo
         stride=stride,
         padding=padding,
         dilation=dilation,
-        weight=None if plain else _weight(draw, kernel_shape),
+        weight=_weight(draw, kernel_shape),
         data_range=draw(st.sampled_from([1.0, 3.0, 4095.0])) if dtype is torch.int16 else None,
     )
 
@@ -330,7 +321,7 @@ def _layout(draw: st.DrawFn, tensor: Tensor) -> Tensor:
 
 
 def _spoil(draw: st.DrawFn, image: Tensor) -> Tensor:
-    image = image.detach().clone()
+    image = image.detach().clone(memory_format=torch.contiguous_format)
     for _ in range(draw(st.integers(1, 3))):
         position = draw(st.integers(0, image.numel() - 1))
         image.view(-1)[position] = draw(st.sampled_from([math.nan, math.inf, -math.inf]))

@@ -80,12 +80,20 @@ def tile_size(
         else:
             cols = (cols + 1) // 2
         needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
-    if needed > max_memory:
-        raise ValueError(
-            f"one window takes backend {backend.name!r} {needed} bytes, more than "
-            f"patchsim.options.max_memory (={max_memory}); raise it"
-        )
     return batch, rows, cols
+
+
+def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
+    """Tell why a backend can't compute a metric here, be it for the memory of one window."""
+    reasons = backend.refuse(problem, metric)
+    if not reasons and problem.batch:
+        needed = backend.work(_part(problem, 1, 1, 1), metric).bytes
+        if needed > options.max_memory:
+            reasons = [
+                f"one window takes it {needed} bytes, more than patchsim.options.max_memory "
+                f"(={options.max_memory})"
+            ]
+    return reasons
 
 
 @lru_cache(maxsize=512)

@@ -21,7 +21,7 @@ def pytest_configure(config):
 
 def pytest_runtest_teardown(item):
     statistics = getattr(item, "hypothesis_statistics", "")
-    found = re.findall(r"(\d+) passing examples", statistics)
+    found = re.findall(r"(\d+) passing", statistics)
     item.config.stash[_examples] += sum(map(int, found))
 
 

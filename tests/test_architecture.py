@@ -1,0 +1,89 @@
+"""Who may import whom: where × what × how never mix."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import patchsim
+
+PACKAGE = Path(patchsim.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path):
+    """Names of patchsim's modules that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.split(".")[0] == "patchsim"}
+
+
+def test_the_loop_stands_alone():
+    assert imported(PACKAGE / "reference.py") == set()
+
+
+def test_problems_know_neither_metrics_nor_backends():
+    assert imported(PACKAGE / "problem.py") == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "metrics").glob("*.py")), ids=lambda p: p.name)
+def test_metrics_know_only_metrics(path):
+    assert all(name.startswith("patchsim.metrics") for name in imported(path))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "backends").glob("[a-z]*.py")), ids=lambda p: p.name
+)
+def test_a_backend_knows_no_other_backend_and_no_planner(path):
+    for name in imported(path):
+        assert not re.match(r"patchsim\.(backends\.(?!base)|planner|api|search|tiling)", name)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_needs_the_tests_tools(path):
+    assert "patchsim.testing" not in imported(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_are_small(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_importing_patchsim_imports_nothing_optional():
+    script = (
+        "import sys, patchsim; patchsim.variants();"
+        "print([m for m in ('PIL', 'matplotlib', 'hypothesis') if m in sys.modules])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "[]"
+
+
+def test_a_new_metric_is_one_new_file(tmp_path):
+    """Drop a file into metrics/ and its variants exist, without another change."""
+    copy = tmp_path / "patchsim"
+    for path in MODULES:
+        target = copy / path.relative_to(PACKAGE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (copy / "metrics" / "l4.py").write_text(
+        "from patchsim.metrics.base import Metric\n"
+        "METRIC = Metric('l4', lambda p, k: (p - k) ** 4, lambda x: 8 * x**4, 4, 5)\n",
+        encoding="utf-8",
+    )
+    script = (
+        "import torch, patchsim; from patchsim import l4_shift;"
+        "print(l4_shift(torch.full((1, 2, 2), 0.5), torch.ones(1, 1, 1)).tolist())"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert process.stdout.strip() == "[[0.9375, 0.9375], [0.9375, 0.9375]]"

@@ -1,0 +1,180 @@
+"""The command line, run as users run it."""
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import patchsim
+from patchsim import cli
+from patchsim.images import read_images
+
+IMAGES = Path(__file__).parents[1] / "experiments" / "images"
+SCENE, BADGE = str(IMAGES / "astronaut.png"), str(IMAGES / "badge.png")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A scene with two copies of a template, and the template."""
+    generator = np.random.default_rng(0)
+    scene = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    scene[20:30, 30:42] = scene[5:15, 8:20]
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    Image.fromarray(scene[5:15, 8:20]).save(tmp_path / "template.png")
+    return tmp_path
+
+
+def match(files, *options):
+    return cli.main(["match", str(files / "scene.png"), str(files / "template.png"), *options])
+
+
+def test_the_command_finds_the_badge():
+    command = [str(Path(sys.executable).parent / "patchsim"), "match", SCENE, BADGE, "--stride=2"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    header, row = process.stdout.splitlines()
+    assert header.split() == ["score", "x", "y", "width", "height"]
+    assert row.split()[1:] == ["132", "346", "80", "80"]
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variant", patchsim.variants(), ids=str)
+def test_every_variant(files, variant, capsys):
+    options = ["--metric", variant.metric, "--backend", variant.backend, "--top", "2", "--json"]
+    assert match(files, *options) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"score": 1.0, "x": 8, "y": 5, "width": 12, "height": 10},
+        {"score": 1.0, "x": 30, "y": 20, "width": 12, "height": 10},
+    ]
+
+
+def test_no_match_exits_1(files, capsys):
+    Image.new("RGB", (5, 5)).save(files / "template.png")
+    assert match(files, "--threshold", "0.99") == 1
+    assert capsys.readouterr().out == "no match\n"
+    assert match(files, "--threshold", "0.99", "--json") == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_pictures(files):
+    output, heatmap = files / "out.png", files / "heat.png"
+    assert match(files, "--output", str(output), "--heatmap", str(heatmap)) == 0
+    with Image.open(output) as picture:
+        assert picture.size == (50, 40)
+        assert (0, 255, 0) in picture.convert("RGB").get_flattened_data()
+    with Image.open(heatmap) as picture:
+        assert picture.size[0] == 700
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metric", "l3"], "unknown metric 'l3'"),
+        (["--backend", "gpu"], "unknown backend 'gpu'"),
+        (["--backend", "fft"], "backend 'fft' can't compute 'l1'"),
+        (["--stride", "0"], "`stride` must be at least 1"),
+        (["--stride", "x"], "argument --stride: invalid int value: 'x'"),
+        (["--top", "0"], "`k` must be at least 1"),
+        (["--output", "nowhere/out.png"], "No such file or directory"),
+        (["--output", "out.xyz"], "Format 'xyz' is not supported"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_bad_options_exit_2_with_one_line(files, options, message, capsys):
+    assert match(files, *options) == 2
+    assert_one_line(capsys.readouterr().err, message)
+
+
+def assert_one_line(text, message):
+    assert text.startswith("patchsim: error: ")
+    assert text.count("\n") == 1
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("scene", "template", "message"),
+    [
+        ("missing.png", BADGE, "No such file or directory"),
+        (__file__, BADGE, "cannot identify image file"),
+        (BADGE, SCENE, "no window fits: the template covers 512x512"),
+    ],
+)
+def test_bad_files_exit_2_with_one_line(scene, template, message, capsys):
+    assert cli.main(["match", scene, template]) == 2
+    assert_one_line(capsys.readouterr().err, message)
+
+
+def test_no_command(capsys):
+    assert cli.main([]) == 2
+    assert_one_line(capsys.readouterr().err, "required: COMMAND")
+
+
+def test_a_missing_extra_is_named(files, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "patchsim.images")
+    assert match(files) == 2
+    assert_one_line(capsys.readouterr().err, "pip install 'patchsim[cli]'")
+
+
+def test_bands_make_no_difference(monkeypatch):
+    """A long run goes band by band, to show how far it is; the map is the same."""
+    scene, badge = read_images(SCENE, BADGE)
+    options = cli._parser().parse_args(["match", SCENE, BADGE, "--metric=l2", "--stride=3"])
+    whole = cli._similarity(scene, badge, options)
+    monkeypatch.setattr(cli, "LONG", 0)
+    assert torch.equal(cli._similarity(scene, badge, options), whole)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_on_a_terminal_only(terminal):
+    command = [sys.executable, "-c", "import sys; from patchsim import cli; cli.LONG = 0; "]
+    command[-1] += "cli.DELAY = 0; sys.exit(cli.main(sys.argv[1:]))"
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    process = subprocess.run(
+        [*command, "match", SCENE, BADGE, "--stride=4"],
+        stdout=subprocess.DEVNULL,
+        stderr=follower if terminal else subprocess.PIPE,
+        check=False,
+        timeout=100,
+    )
+    assert process.returncode == 0
+    os.set_blocking(leader, False)
+    shown = os.read(leader, 10_000) if terminal else process.stderr
+    os.close(follower)
+    os.close(leader)
+    assert (b"row" in shown) == terminal
+
+
+def test_variants_lists_them_all(capsys):
+    assert cli.main(["variants"]) == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == [str(v) for v in patchsim.variants()]
+
+
+def test_images_of_all_kinds(tmp_path):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    colour = np.stack([grey, grey + 1, grey + 2, grey + 3], 2)
+    Image.fromarray(colour).save(tmp_path / "rgba.png")
+    Image.fromarray(grey > 5).save(tmp_path / "mono.png")
+
+    [plain] = read_images(tmp_path / "grey.png")
+    assert torch.equal(plain, torch.from_numpy(grey)[None])
+    plain, rgba, mono = read_images(*(tmp_path / f"{n}.png" for n in ("grey", "rgba", "mono")))
+    assert torch.equal(plain, torch.from_numpy(grey).expand(3, 3, 4))
+    assert torch.equal(rgba, torch.from_numpy(colour[..., :3]).permute(2, 0, 1))
+    assert torch.equal(mono, torch.from_numpy((grey > 5) * np.uint8(255)).expand(3, 3, 4))
+    plain, deep = read_images(tmp_path / "grey.png", tmp_path / "deep.png")
+    torch.testing.assert_close(deep, plain)
+    assert deep.dtype is torch.float32

@@ -1,0 +1,70 @@
+"""Memory beyond input and output stays under `patchsim.options.max_memory`."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import patchsim
+from patchsim.backends import BACKENDS
+from patchsim.metrics import METRICS
+from patchsim.problem import problem_of
+from patchsim.tiling import tile_size
+
+MEASURE = """
+import resource, sys, torch, patchsim
+variant, dtype = getattr(patchsim, sys.argv[1]), getattr(torch, sys.argv[2])
+size, taps, stride = map(int, sys.argv[3:])
+image = (torch.rand(3, size, size) * 255).to(dtype)
+kernel = image[:, :taps, :taps].clone()
+patchsim.options.max_memory = 128 * 2**20
+variant(image[:, :100, :100], kernel[:, :20, :20])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+scores = variant(image, kernel, stride)
+print(peak() - before - scores.numel() * scores.itemsize)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize(
+    ("variant", "sizes"),
+    [
+        ("l1_unfold", (1024, 32, 4)),
+        ("l1_shift", (2048, 8, 1)),
+        ("l2_conv2d", (2048, 8, 1)),
+        ("l2_conv2d", (512, 48, 2)),
+        ("l2_fft", (2048, 64, 1)),
+    ],
+)
+def test_peak_memory(variant, sizes, dtype):
+    command = [sys.executable, "-c", MEASURE, variant, dtype, *map(str, sizes)]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    # The interpreter and torch's thread pools take a few MiB of their own.
+    assert int(process.stdout) < (128 + 16) * 2**20
+
+
+@pytest.mark.parametrize("variant", patchsim.variants(), ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
+def test_tiles_make_no_difference(variant, dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    image = (torch.rand(3, 2, 21, 17, generator=generator) * 255).to(dtype)
+    kernel = (torch.rand(2, 2, 6, 5, generator=generator) * 255).to(dtype)
+    arguments = {"stride": (1, 2), "padding": (7, 2), "data_range": 255}
+    whole = variant(image, kernel, **arguments)
+    backend, metric = BACKENDS[variant.backend], METRICS[variant.metric]
+    problem = problem_of(image, kernel, (1, 2), (7, 2))
+    smallest = 0
+    for budget in (10_000, 30_000, 100_000, 300_000):
+        monkeypatch.setattr(patchsim.options, "max_memory", budget)
+        try:
+            tiled = variant(image, kernel, **arguments)
+        except ValueError:
+            continue
+        smallest = smallest or budget
+        bound = patchsim.error_bound(image, kernel, variant.metric, variant.backend, **arguments)
+        if dtype is torch.uint8:
+            assert torch.equal(tiled, whole)
+        assert ((tiled - whole).abs() <= 2 * bound).all()
+    assert tile_size(backend, metric, problem, smallest) != (3, *problem.map_size)
