@@ -1,5 +1,6 @@
 """Stricter settings than users', and the number of examples at the end of the run."""
 
+import os
 import re
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
-    "ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "dev", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile("ci")
+# CI repeats the same examples; `pytest --hypothesis-profile=long` searches for new ones.
+settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
+settings.register_profile("long", parent=settings.get_profile("dev"), max_examples=2000)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
 torch.use_deterministic_algorithms(True)
 
 _examples = pytest.StashKey[int]()

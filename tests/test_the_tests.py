@@ -59,7 +59,9 @@ def missing_box_sum(metric, problem, image, kernel, weight):
 
 
 def wrapping_bytes(metric, problem, image, kernel, weight):
-    return reference.window_sums(image, kernel, metric.pointwise, problem.stride)
+    return reference.window_sums(
+        image, kernel, metric.pointwise, problem.stride, dilation=problem.dilation, weight=weight
+    )
 
 
 def no_weight(metric, problem, image, kernel, weight):

@@ -131,8 +131,10 @@ def _transform_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     # Each of at most 10·L operations behind a number may underflow, by at most the least normal.
     image_sum = image.detach().double().abs().sum((1, 2, 3))[:, None]
     error = error + 10 * points * info.tiny * (image_sum + kernel_sum + 2)
-    # No intermediate exceeds L·‖p‖₂‖k‖₂ (twice that within a complex product).
-    safe = 2 * points * image_norm * kernel_norm < info.max
+    # Spectra are at most ‖p‖₁ and ‖k‖₁, other intermediates L·‖p‖₂‖k‖₂ (twice that within a
+    # complex product).
+    product = points * image_norm * kernel_norm
+    safe = 2 * torch.maximum(product, torch.maximum(image_sum, kernel_sum)) < info.max
     bounded: Tensor = error.masked_fill(~safe, torch.inf)
     return bounded[..., None, None]
 

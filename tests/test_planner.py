@@ -1,0 +1,67 @@
+"""The plan: eligible first, cheap second; and the arithmetic of the cost models."""
+
+import pytest
+import torch
+
+import patchsim
+from patchsim.backends import BACKENDS
+from patchsim.metrics import METRICS
+from patchsim.problem import Problem
+from patchsim.tiling import tile_size
+
+SMALL = torch.rand(3, 30, 30), torch.rand(3, 5, 5)
+
+
+def test_a_plan_names_the_cheapest_eligible_backend():
+    plan = patchsim.plan(*SMALL, "l1")
+    assert plan.seconds.keys() == {"loop", "unfold", "shift"}
+    assert plan.seconds[plan.backend] == min(plan.seconds.values())
+    why = ["l1 has no finite-rank expansion"]
+    assert plan.reasons == {"conv2d": why, "fft": why}
+
+
+def test_a_plan_prints_every_backend():
+    lines = str(patchsim.plan(*SMALL, "l1")).splitlines()
+    assert {line.split()[0] for line in lines} == set(BACKENDS)
+    assert lines[0].endswith("<- chosen")
+    assert lines[-1].split(maxsplit=1)[1] == "refused: l1 has no finite-rank expansion"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_auto_runs_the_plan(metric):
+    chosen = patchsim.plan(*SMALL, metric).backend
+    named = patchsim.similarity(*SMALL, metric, backend=chosen)
+    assert torch.equal(patchsim.similarity(*SMALL, metric), named)
+
+
+@pytest.mark.parametrize(
+    ("backend", "operations", "steps"),
+    [
+        # A difference, its magnitude and an addition for each of 2·4·6·7 windows' 3·4·3 taps.
+        ("loop", 3 * 336 * 36, 336),
+        ("unfold", 3 * 336 * 36, 30),
+        ("shift", 3 * 336 * 36, 118),
+        # A multiplication and an addition.
+        ("conv2d", 2 * 336 * 36, 50),
+        # Transforms of 9·9 points: 3·(2 + 4) forward, 2·4 inverse, at 5·7/2 operations a point,
+        # and 2·4·3 products at 4 operations a point.
+        ("fft", 81 * (26 * 17 + 96), 70),
+    ],
+)
+def test_work(backend, operations, steps):
+    problem = Problem(2, 3, (9, 9), 4, (4, 3))
+    work = BACKENDS[backend].work(problem, METRICS["l2"])
+    assert (work.operations, work.steps) == (operations, steps)
+
+
+@pytest.mark.parametrize("backend", ["unfold", "shift", "conv2d", "fft"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int16], ids=str)
+def test_tiles_fit_the_budget(backend, dtype):
+    """A 4096² image with a 64² template, whose windows would take over 200 GB in bytes."""
+    budget, metric = 256 * 2**20, METRICS["l2"]
+    problem = Problem(1, 3, (4096, 4096), 1, (64, 64), dtype=dtype)
+    assert problem.taps * 4033**2 >= 199e9
+    _, rows, cols = tile_size(BACKENDS[backend], metric, problem, budget)
+    tile = Problem(1, 3, (rows + 63, cols + 63), 1, (64, 64), dtype=dtype)
+    assert tile.map_size == (rows, cols)
+    assert BACKENDS[backend].work(tile, metric).bytes <= budget
