@@ -42,9 +42,10 @@ def direct(
 ) -> Tensor:
     """Bound the error of adding w·d(p, k) over the taps, in any order.
 
-    Each of n taps passes `metric.roundings`, one for the weight and at most n − 1 for the sum.
+    Each of n taps passes `metric.roundings`, two for the weight (its own and that of the product)
+    and at most n − 1 for the sum.
     """
-    roundings = problem.taps + metric.roundings
+    roundings = problem.taps + metric.roundings + 1
     return _rounded(roundings, metric, problem, image, kernel, weight)
 
 
@@ -56,7 +57,7 @@ def expanded(
     Beyond `direct`, centring perturbs both factors (`metric.degree` times in a product), and the
     terms are added.
     """
-    roundings = problem.taps + metric.roundings + metric.degree + len(metric.terms) + 1
+    roundings = problem.taps + metric.roundings + metric.degree + len(metric.terms) + 2
     return _rounded(roundings, metric, problem, image, kernel, weight)
 
 

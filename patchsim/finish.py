@@ -56,8 +56,9 @@ class Finish:
     def error(self, sums_error: Tensor, magnitude: Tensor) -> Tensor:
         """Bound the map's error, given the sums' error and a bound on the exact sums.
 
-        The division costs at most three roundings (of the divisor, its inverse and the product),
-        `finish` and 1 − distance one each, and the conversion to the map's dtype one of its own.
+        The division costs at most four roundings (of the weights in the divisor, the divisor, its
+        inverse and the product), `finish` and 1 − distance one each, and the conversion to the
+        map's dtype one of its own.
         """
         working = torch.float64 if self._exact else self.problem.value_dtype
         if self.reduction == "sum":

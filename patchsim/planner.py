@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from patchsim.backends import BACKENDS
+from patchsim.backends import BACKENDS, Backend
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.tiling import refusals
-
-#: Nanoseconds of a Python-level step and of an operation, by backend: medians on one machine
-#: (2 cores, AVX2). Only their ratios matter to a plan.
-COSTS: dict[str, tuple[float, float]] = {
-    "loop": (35_000.0, 0.5),
-    "unfold": (20_000.0, 0.6),
-    "shift": (9_000.0, 0.15),
-    "conv2d": (12_000.0, 0.17),
-    "fft": (15_000.0, 0.1),
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,9 @@ class Plan:
 def make_plan(problem: Problem, metric: Metric) -> Plan:
     """Predict the time of every backend that can compute the metric on this problem."""
     reasons = {name: refusals(backend, metric, problem) for name, backend in BACKENDS.items()}
-    seconds = {name: _seconds(name, problem, metric) for name, why in reasons.items() if not why}
+    seconds = {
+        name: _seconds(BACKENDS[name], problem, metric) for name, why in reasons.items() if not why
+    }
     if not seconds:
         why = "; ".join(f"{name}: {', '.join(reasons[name])}" for name in reasons)
         raise ValueError(f"no backend can compute {metric.name!r} here: {why}")
@@ -61,7 +53,7 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
     )
 
 
-def _seconds(name: str, problem: Problem, metric: Metric) -> float:
-    work = BACKENDS[name].work(problem, metric)
-    step, operation = COSTS[name]
+def _seconds(backend: Backend, problem: Problem, metric: Metric) -> float:
+    work = backend.work(problem, metric)
+    step, operation = backend.cost
     return (step * work.steps + operation * work.operations) * 1e-9

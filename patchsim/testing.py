@@ -336,4 +336,4 @@ def _weight(draw: st.DrawFn, kernel_shape: tuple[int, ...]) -> Tensor | None:
     shape = draw(st.sampled_from([kernel_shape[-2:], kernel_shape[-3:], kernel_shape]))
     values = draw(hnp.arrays(np.int64, shape, elements=st.integers(0, 1 if kind == "mask" else 9)))
     values[..., 0, 0] = 1
-    return torch.from_numpy(values / 1.0 if kind == "mask" else values / 4.0)
+    return torch.from_numpy(values / 1.0 if kind == "mask" else values / 7.0)

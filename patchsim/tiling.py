@@ -49,12 +49,12 @@ def run(
 
     if size == (problem.batch, *problem.map_size):
         return compute(_cut(image, problem, _whole(problem)), kernel, _part(problem, *size))
-    # An autograd graph over all tiles would hold all their temporaries: recompute them instead.
     output = image.new_empty(0)
     for tile in _tiles(problem, size):
         part = _part(problem, *(s.stop - s.start for s in tile))
         patch = _cut(image, problem, tile)
         if problem.grad:
+            # The autograd graph would hold the temporaries of all tiles: recompute them instead.
             piece = checkpoint(compute, patch, kernel, part, use_reentrant=False)
         else:
             piece = compute(patch, kernel, part)

@@ -21,7 +21,8 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
     Returns
     -------
     Tensor, shape (N, C, h, w)
-        A view; of the dtype float64 unless it came as a float.
+        In the precision that sums are computed in: float32 for images of at most that, else
+        float64.
     "mask" or "real"
         Whether all weights are 0 or 1.
     """
@@ -32,9 +33,8 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
             f"`weight` is on {weight.device} and `kernel` is on {kernel.device}; "
             "move one with .to()"
         )
-    expanded = _expand(weight, kernel)
-    if not weight.dtype.is_floating_point:
-        expanded = expanded.double()
+    narrow = kernel.is_floating_point() and kernel.dtype is not torch.float64
+    expanded = _expand(weight.to(torch.float32 if narrow else torch.float64), kernel)
     lowest, highest = (float(bound) for bound in expanded.aminmax())
     if not (lowest >= 0 and highest < float("inf")):
         raise ValueError(

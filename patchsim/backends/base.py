@@ -52,6 +52,9 @@ class Backend:
         (problem, metric) -> Work.
     memory : str
         What the memory beyond input and output grows with, in a few words.
+    cost : (float, float)
+        Nanoseconds of a step and of an operation: medians on one machine (2 cores, AVX2). Plans
+        depend on their ratios only.
     tile_bytes : int, optional
         The memory beyond which larger tiles make it slower.
     """
@@ -62,4 +65,5 @@ class Backend:
     refuse: Callable[[Problem, Metric], list[str]]
     work: Callable[[Problem, Metric], Work]
     memory: str
+    cost: tuple[float, float]
     tile_bytes: int | None = None

@@ -160,4 +160,12 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
-FFT = Backend("fft", run, error, algebra.refuse, work, "spectra of a tile")
+FFT = Backend(
+    name="fft",
+    run=run,
+    error=error,
+    refuse=algebra.refuse,
+    work=work,
+    memory="spectra of a tile",
+    cost=(15_000, 0.1),
+)

@@ -38,4 +38,12 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
-LOOP = Backend("loop", run, bounds.direct, pointwise.never, work, "one patch")
+LOOP = Backend(
+    name="loop",
+    run=run,
+    error=bounds.direct,
+    refuse=pointwise.never,
+    work=work,
+    memory="one patch",
+    cost=(35_000, 0.5),
+)

@@ -55,4 +55,12 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
-SHIFT = Backend("shift", run, bounds.direct, pointwise.never, work, "a few maps")
+SHIFT = Backend(
+    name="shift",
+    run=run,
+    error=bounds.direct,
+    refuse=pointwise.never,
+    work=work,
+    memory="a few maps",
+    cost=(9_000, 0.15),
+)

@@ -43,8 +43,15 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
-# Past 64 MiB the allocator asks the system for fresh pages at every tile, which takes 4 times as
-# long as the arithmetic (512x512 image, 16x16 template).
 UNFOLD = Backend(
-    "unfold", run, bounds.direct, pointwise.never, work, "windows of a tile", tile_bytes=2**26
+    name="unfold",
+    run=run,
+    error=bounds.direct,
+    refuse=pointwise.never,
+    work=work,
+    memory="windows of a tile",
+    cost=(20_000, 0.6),
+    # Past 64 MiB the allocator asks the system for fresh pages at every tile, which takes 4 times
+    # as long as the arithmetic (512x512 image, 16x16 template).
+    tile_bytes=2**26,
 )
