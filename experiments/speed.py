@@ -1,10 +1,11 @@
 """How much faster than the original loop is each variant on the known answer's case?
 
-The image is 1×3×101×101, the kernel 3×10×9, the stride 2, all in float32. Every contestant runs
-once a round, in turn, so that a drift of the machine's speed touches all alike; the table gives
-medians, quartiles and the median's ratio to the loop of the same metric. Before anything is timed,
-each is checked against the loop. The known answer itself, `Tensor.unfold` over the whole image,
-takes part as `known answer`.
+The image is 1×3×101×101, the kernel 3×10×9, the stride 2, all in float32. The contestants take
+turns, so that a drift of the machine's speed touches all alike. A turn is a burst of calls for
+about 20 ms, as a program that calls one of them repeatedly would, and counts as the mean of its
+calls; the table gives medians over the rounds, quartiles and the median's ratio to the loop of the
+same metric. Before anything is timed, each is checked against the loop. The known answer itself,
+`Tensor.unfold` over the whole image, takes part as `known answer`.
 
     python experiments/speed.py [--rounds 50]
 
@@ -25,6 +26,7 @@ import patchsim
 
 RESULT = Path(__file__).parent / "results" / "speed.csv"
 STRIDE = 2
+BURST = 0.02  # seconds of a turn
 
 
 def known_answer(image, kernel):
@@ -71,16 +73,21 @@ def check(contestants, image, kernel):
 
 
 def measure(contestants, rounds):
-    """Time each contestant once a round, after one round of warming up."""
+    """Return milliseconds a call, one mean a round, after one call to warm up."""
     times = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+    calls = {name: max(1, round(BURST / seconds(run, 1))) for name, run in contestants.items()}
+    for _ in range(rounds):
         for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            elapsed = time.perf_counter() - start
-            if number:
-                times[name].append(1e3 * elapsed)
+            times[name].append(1e3 * seconds(run, calls[name]))
     return times
+
+
+def seconds(run, calls):
+    """Time a number of calls; return the mean of one."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
 
 
 def summarise(times):

@@ -49,7 +49,9 @@ def window_sums(
     image, image_spoil = _clean(image.to(dtype) - centre, metric)
     kernel, kernel_spoil = _clean(kernel.to(dtype) - centre, metric)
     first, *others = metric.terms
-    sums = first.scale * _term_sums(first, problem, image, kernel, weight, correlate)
+    sums = _term_sums(first, problem, image, kernel, weight, correlate)
+    if first.scale != 1:
+        sums = first.scale * sums
     for term in others:
         part = _term_sums(term, problem, image, kernel, weight, correlate)
         sums = torch.add(sums, part, alpha=term.scale)
