@@ -16,10 +16,10 @@ from patchsim.box import box_sum
 from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
 
-#: (problem, image (B, C, H, W), kernel (N, C, h, w), peak) -> (B, N, Ho, Wo). For integers, held
-#: in a float dtype, `peak` bounds |image·kernel| and the result is exact, in int64; for real
-#: numbers it is None.
-Correlate = Callable[[Problem, Tensor, Tensor, int | None], Tensor]
+#: (problem, image (B, C, H, W), kernel (N, C, h, w), peaks) -> (B, N, Ho, Wo). For integers, held
+#: in a float dtype, `peaks` bound |image| and |kernel| and the result is exact, in int64; for real
+#: numbers they are None.
+Correlate = Callable[[Problem, Tensor, Tensor, tuple[int, int] | None], Tensor]
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
@@ -46,8 +46,8 @@ def window_sums(
     """
     dtype, centre = value_dtype(problem, metric), middle(problem, kernel)
     weight = None if weight is None else weight.to(dtype)
-    image, image_spoil = _clean(image.to(dtype) - centre, metric)
-    kernel, kernel_spoil = _clean(kernel.to(dtype) - centre, metric)
+    image, image_spoil = _clean(image.to(dtype) - centre, problem, metric)
+    kernel, kernel_spoil = _clean(kernel.to(dtype) - centre, problem, metric)
     first, *others = metric.terms
     sums = _term_sums(first, problem, image, kernel, weight, correlate)
     if first.scale != 1:
@@ -57,7 +57,7 @@ def window_sums(
         sums = torch.add(sums, part, alpha=term.scale)
     sums = sums.clamp(min=0)
     if image_spoil is not None:
-        sums = sums + box_sum(image_spoil.sum(1, keepdim=True), problem)
+        sums = sums + box_sum(image_spoil, problem)
     if kernel_spoil is not None:
         sums = sums + kernel_spoil.sum((1, 2, 3))[:, None, None]
     return sums
@@ -78,16 +78,28 @@ def _term_sums(
         factors = weight if factors is None else factors * weight
     if factors is None:
         assert term.f is not None
-        return box_sum(term.f(image).sum(1, keepdim=True, dtype=dtype), problem)
+        return _box_sum(term, problem, image)
     if term.f is None:
         numbers: Tensor = factors.sum((1, 2, 3), dtype=dtype)
         return numbers[:, None, None]
-    return correlate(problem, term.f(image), factors, _peak(problem, term) if exact else None)
+    peaks = largest(term.f, problem), largest(term.g, problem)
+    return correlate(problem, term.f(image), factors, peaks if exact else None)
 
 
-def _clean(values: Tensor, metric: Metric) -> tuple[Tensor, Tensor | None]:
+def _box_sum(term: Term, problem: Problem, image: Tensor) -> Tensor:
+    assert term.f is not None
+    values = term.f(image)
+    if problem.value_range is None:
+        return box_sum(values, problem)
+    # Sums that binary64 holds are several times as fast there as in integers.
+    fits = problem.taps * largest(term.f, problem) <= 2**53
+    return box_sum(values, problem, torch.float64 if fits else torch.int64).long()
+
+
+def _clean(values: Tensor, problem: Problem, metric: Metric) -> tuple[Tensor, Tensor | None]:
     """Split values into the finite ones and what the others (NaN, inf) add to a window."""
-    if math.isfinite(values.detach().sum()):  # an overflow here costs time, nothing else
+    exact = problem.value_range is not None
+    if exact or math.isfinite(values.detach().sum()):  # an overflow costs time, nothing else
         return values, None
     finite, zero = values.isfinite(), values.new_zeros(())
     spoil = torch.where(finite, zero, metric.pointwise(values.detach(), zero))
@@ -108,24 +120,18 @@ def _integer_middle(value_range: tuple[int, int]) -> int:
     return (sum(value_range) + 1) // 2
 
 
-def _largest(function: Scalar | None, problem: Problem) -> int:
-    """Greatest magnitude of f or g on centred integers."""
-    assert problem.value_range is not None
+def largest(function: Scalar | None, problem: Problem) -> int:
+    """Greatest magnitude of f or g on centred integers; 0 for real numbers."""
+    if problem.value_range is None:
+        return 0
     if function is None:
         return 1
     centre = _integer_middle(problem.value_range)
     return int(max(abs(function(value - centre)) for value in problem.value_range))
 
 
-def _peak(problem: Problem, term: Term) -> int:
-    """Greatest magnitude of f(p)·g(k) on centred integers."""
-    return _largest(term.f, problem) * _largest(term.g, problem)
-
-
 def _largest_factor(problem: Problem, metric: Metric) -> int:
-    return max(
-        _largest(function, problem) for term in metric.terms for function in (term.f, term.g)
-    )
+    return max(largest(function, problem) for term in metric.terms for function in (term.f, term.g))
 
 
 def value_dtype(problem: Problem, metric: Metric) -> torch.dtype:

@@ -219,11 +219,13 @@ class _Call:
             if problem.value_range is not None:
                 largest = finish.total * metric.peak(*problem.value_range)
                 magnitude = torch.as_tensor(largest, dtype=torch.float64, device=image.device)
-                return finish.error(torch.zeros_like(magnitude), magnitude)
-            return finish.error(
-                self.backend.error(metric, problem, image, kernel, weight),
-                bounds.majorant(metric, problem, image, kernel, weight),
-            )
+                bound = finish.error(torch.zeros_like(magnitude), magnitude)
+            else:
+                bound = finish.error(
+                    self.backend.error(metric, problem, image, kernel, weight),
+                    bounds.majorant(metric, problem, image, kernel, weight),
+                )
+            return bound.expand(problem.batch, problem.templates, *problem.map_size)
 
         with torch.no_grad():
             output = tiling.run(
@@ -348,7 +350,7 @@ def variants() -> tuple[Variant, ...]:
     Examples
     --------
     >>> [str(variant) for variant in variants() if variant.metric == "l1"]
-    ['l1_loop', 'l1_unfold', 'l1_shift']
+    ['l1_loop', 'l1_unfold', 'l1_shift', 'l1_fused']
     """
     return tuple(
         Variant(metric.name, backend.name)

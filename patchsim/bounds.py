@@ -32,7 +32,7 @@ def majorant(
     image, kernel = image.detach().double() - centre, kernel.detach().double() - centre
     weights = torch.ones_like(kernel) if weight is None else weight.double()
     heaviest = weights.amax((1, 2, 3))[:, None, None]
-    windows = box_sum(metric.majorant(image).sum(1, keepdim=True), problem)
+    windows = box_sum(metric.majorant(image), problem)
     templates: Tensor = (metric.majorant(kernel) * weights).sum((1, 2, 3))[:, None, None]
     return _SAFETY * (heaviest * windows + templates)
 

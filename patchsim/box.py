@@ -1,30 +1,44 @@
-"""Box sums: the sum over each window of one plane."""
+"""Box sums: the sum of an image over each window."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
+import torch
 from torch import Tensor
 
+from patchsim import jit, threads
 from patchsim.problem import Problem
+from patchsim.slide import Planes
 
 
-def box_sum(planes: Tensor, problem: Problem) -> Tensor:
-    """Sum `planes` over the windows of a problem without padding.
+def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum `values` over the channels and pixels of a problem's windows, which need no padding.
 
     Parameters
     ----------
-    planes : Tensor, shape (..., H, W)
+    values : Tensor, shape (B, C, H, W)
     problem : Problem
+    dtype : torch.dtype, optional
+        In which to sum, by default that of `values`.
 
     Returns
     -------
-    Tensor, shape (..., Ho, Wo), of the dtype of `planes`
+    Tensor, shape (B, 1, Ho, Wo)
 
     Notes
     -----
-    One pass an axis, each adding runs of 1, 2, 4, … pixels: O(H·W·log(h·w)) additions. Unlike a
-    running sum or an integral image nothing is ever subtracted, so that rounding errors don't
-    grow with the image, and a NaN reaches only the windows that hold it.
+    O(H·W·(C + log(h·w))) additions. Unlike a running sum or an integral image nothing is ever
+    subtracted, so that rounding errors don't grow with the image, and a NaN reaches only the
+    windows that hold it.
     """
+    dtype = dtype or values.dtype
+    floats = values.is_floating_point() and dtype.is_floating_point
+    plain = values.device.type == "cpu" and not values.requires_grad
+    if floats and plain and problem.dilation == (1, 1) and not torch.compiler.is_compiling():
+        return _by_kernel(values, problem, dtype)
+    planes = values.sum(1, keepdim=True, dtype=dtype)
     for axis, dim in enumerate((-2, -1)):
         planes = _run_sum(planes, dim, problem.kernel_size[axis], problem.dilation[axis])
         step = slice(None, None, problem.stride[axis])
@@ -32,8 +46,22 @@ def box_sum(planes: Tensor, problem: Problem) -> Tensor:
     return planes
 
 
+def _by_kernel(values: Tensor, problem: Problem, dtype: torch.dtype) -> Tensor:
+    rows, cols = problem.map_size
+    sums = values.new_empty((len(values), 1, rows, cols), dtype=dtype)
+    planes, nothing = Planes(values, (1, 1)), np.zeros(values.shape[1], sums.numpy().dtype)
+    layout = (*planes.steps[:2], planes.pitch), tuple(values.shape[2:])
+    arguments = planes.flat, nothing, sums.numpy(), *layout, *problem.kernel_size, *problem.stride
+    run = partial(jit.box("p", values.dtype, dtype), *arguments)
+    threads.share(run, rows, 100 * values.numel())
+    return sums
+
+
 def _run_sum(planes: Tensor, dim: int, length: int, dilation: int) -> Tensor:
-    """Sum `length` pixels, `dilation` apart, from every position where they fit."""
+    """Sum `length` pixels, `dilation` apart, from every position where they fit.
+
+    One pass for each of the runs of 1, 2, 4, … pixels.
+    """
     size = planes.shape[dim] - dilation * (length - 1)
     run, width, start = planes, 1, 0  # `run` holds the sums of `width` pixels
     total = None

@@ -7,8 +7,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -74,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
 
     variants = commands.add_parser("variants", help="list the metrics and backends")
     variants.set_defaults(run=_variants)
+
+    warmup = commands.add_parser("warmup", help="compile all kernels ahead")
+    warmup.set_defaults(run=_warmup)
+
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="measure the backends, so that auto chooses well on this machine",
+        description="Measure every backend, about 20 seconds. Run it when nothing else runs.",
+    )
+    calibrate.set_defaults(run=_calibrate)
     return parser
 
 
@@ -140,3 +150,24 @@ def _variants(options: argparse.Namespace) -> int:
         memory = BACKENDS[variant.backend].memory
         print(f"{variant!s:14} {'exact':9} {'bounded':8} {'yes':9} {memory}")
     return MATCHES
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from patchsim.warmup import warmup
+
+    warmup(_progress)
+    print("every kernel is compiled")
+    return MATCHES
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from patchsim.rates import calibrate
+
+    print(f"wrote {calibrate(_progress)}")
+    return MATCHES
+
+
+def _progress(jobs: list[Any]) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(jobs, disable=None, file=sys.stderr, leave=False)

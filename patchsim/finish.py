@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from patchsim.metrics.base import Metric
+from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Problem
 
 Reduction = Literal["mean", "sum"]
@@ -46,8 +46,12 @@ class Finish:
             return sums.to(self.dtype)
         if self._exact:
             sums = sums.double()
-        distance = self.metric.finish(sums / self._denominator(sums.dtype))
-        return (1 - distance if self.similarity else distance).to(self.dtype)
+        denominator = self._denominator(sums.dtype)
+        if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
+            # In one pass. torch divides by a number by multiplying with its inverse, too.
+            return torch.rsub(sums, 1, alpha=1 / denominator).to(self.dtype)
+        distance = self.metric.finish(sums / denominator)
+        return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
 
     def _denominator(self, dtype: torch.dtype) -> float | Tensor:
         denominator = self.total * self.scale

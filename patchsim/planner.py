@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from patchsim.backends import BACKENDS, Backend
+from patchsim import options, rates
+from patchsim.backends import BACKENDS
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.tiling import refusals
@@ -39,9 +41,16 @@ class Plan:
 
 def make_plan(problem: Problem, metric: Metric) -> Plan:
     """Predict the time of every backend that can compute the metric on this problem."""
+    return _plan(problem, metric, options.max_memory)
+
+
+@lru_cache(maxsize=512)
+def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
     reasons = {name: refusals(backend, metric, problem) for name, backend in BACKENDS.items()}
     seconds = {
-        name: _seconds(BACKENDS[name], problem, metric) for name, why in reasons.items() if not why
+        name: rates.seconds(BACKENDS[name], problem, metric)
+        for name, why in reasons.items()
+        if not why
     }
     if not seconds:
         why = "; ".join(f"{name}: {', '.join(reasons[name])}" for name in reasons)
@@ -51,9 +60,3 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
         seconds=seconds,
         reasons={name: why for name, why in reasons.items() if why},
     )
-
-
-def _seconds(backend: Backend, problem: Problem, metric: Metric) -> float:
-    work = backend.work(problem, metric)
-    step, operation = backend.cost
-    return (step * work.steps + operation * work.operations) * 1e-9

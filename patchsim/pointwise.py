@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from patchsim.metrics.base import Metric
-from patchsim.problem import Problem
+from patchsim.problem import Pair, Problem
 
 
 def never(problem: Problem, metric: Metric) -> list[str]:
@@ -31,3 +35,26 @@ def sum_dtype(problem: Problem, metric: Metric) -> torch.dtype:
     if largest <= 2**24:
         return torch.float32
     return torch.float64 if largest <= 2**53 else torch.int64
+
+
+def unfolded(
+    pointwise: Callable[[Any, Any], Any],
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Write the sums over all windows as one formula: (B, N, Ho, Wo).
+
+    It holds every difference in memory unless a compiler fuses it; use it where one does, or where
+    nothing but the formula is wanted.
+    """
+    (rows, cols), (dy, dx) = kernel.shape[2:], dilation
+    windows = image.unfold(2, dy * (rows - 1) + 1, stride[0])[..., ::dy]
+    windows = windows.unfold(3, dx * (cols - 1) + 1, stride[1])[..., ::dx]  # (B, C, Ho, Wo, h, w)
+    differences = pointwise(windows[:, None], kernel[:, :, None, None])  # (B, N, C, Ho, Wo, h, w)
+    if weight is not None:
+        differences = differences * weight[:, :, None, None]
+    sums: Tensor = differences.sum((2, 5, 6))
+    return sums

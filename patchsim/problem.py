@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import torch
@@ -34,9 +34,28 @@ DTYPES = (*FLOATS, *INTEGER_RANGES)
 class Problem:
     """Shapes, stride, padding, dilation, dtype and device of one comparison.
 
-    ``pads`` are the zeros asked for at (top, bottom, left, right). A window that still
-    reaches beyond the bottom or right edge (template larger than the padded image by less
-    than a stride) is completed with zeros: see `overhang`.
+    ``pads`` are the zeros asked for at (top, bottom, left, right).
+
+    Attributes
+    ----------
+    taps : int
+        Numbers in one template, C·h·w.
+    extent : (int, int)
+        Pixels that a dilated template covers, d·(h−1)+1 on each axis.
+    padded_size : (int, int)
+        Image size with the requested padding, without overhang.
+    overhang : (int, int)
+        Rows and columns of zeros that complete a window beyond the bottom and right edge: there
+        is one where the template is larger than the padded image by less than a stride.
+    map_size : (int, int)
+        int((H − h) / stride) + 1, the division truncated toward zero.
+    value_range : (int, int) or None
+        Least and greatest value of an integer dtype; None when sums are not exact integers:
+        integers under real-valued weights are summed in float64.
+    value_dtype : torch.dtype
+        The dtype in which values reach a backend.
+    map_dtype : torch.dtype
+        The dtype of similarity and mean-distance maps.
     """
 
     batch: int
@@ -52,70 +71,44 @@ class Problem:
     weighting: Weighting = "none"
     grad: bool = False
 
+    taps: int = field(init=False, repr=False, compare=False)
+    extent: Pair = field(init=False, repr=False, compare=False)
+    padded_size: Pair = field(init=False, repr=False, compare=False)
+    overhang: Pair = field(init=False, repr=False, compare=False)
+    map_size: Pair = field(init=False, repr=False, compare=False)
+    value_range: Pair | None = field(init=False, repr=False, compare=False)
+    value_dtype: torch.dtype = field(init=False, repr=False, compare=False)
+    map_dtype: torch.dtype = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        if min(self.map_size) < 1:
-            height, width = self.padded_size
-            rows, cols = self.extent
+        (height, width), (top, bottom, left, right) = self.image_size, self.pads
+        (h, w), (dy, dx), (sy, sx) = self.kernel_size, self.dilation, self.stride
+        rows, cols = extent = dy * (h - 1) + 1, dx * (w - 1) + 1
+        padded = height + top + bottom, width + left + right
+        sizes = _windows(padded[0], rows, sy), _windows(padded[1], cols, sx)
+        if min(sizes) < 1:
             raise ValueError(
                 f"no window fits: the template covers {rows}x{cols} pixels (dilation included) and "
-                f"the image has {height}x{width} (padding included); at stride {self.stride} a "
-                "template may overhang the image by less than one stride. Use a smaller template "
-                "or more padding"
+                f"the image has {padded[0]}x{padded[1]} (padding included); at stride "
+                f"{self.stride} a template may overhang the image by less than one stride. Use a "
+                "smaller template or more padding"
             )
-
-    @cached_property
-    def taps(self) -> int:
-        """Numbers in one template, C·h·w."""
-        return self.channels * self.kernel_size[0] * self.kernel_size[1]
-
-    @cached_property
-    def extent(self) -> Pair:
-        """Pixels that a dilated template covers, d·(h−1)+1 on each axis."""
-        (h, w), (dy, dx) = self.kernel_size, self.dilation
-        return dy * (h - 1) + 1, dx * (w - 1) + 1
-
-    @cached_property
-    def padded_size(self) -> Pair:
-        """Image size with the requested padding, without overhang."""
-        (height, width), (top, bottom, left, right) = self.image_size, self.pads
-        return height + top + bottom, width + left + right
-
-    @cached_property
-    def overhang(self) -> Pair:
-        """Rows and columns of zeros that complete windows beyond the bottom and right edge."""
-        return (
-            max(0, self.extent[0] - self.padded_size[0]),
-            max(0, self.extent[1] - self.padded_size[1]),
-        )
-
-    @cached_property
-    def map_size(self) -> Pair:
-        """Map size, int((H − h) / stride) + 1 with the division truncated toward zero."""
-        return (
-            _windows(self.padded_size[0], self.extent[0], self.stride[0]),
-            _windows(self.padded_size[1], self.extent[1], self.stride[1]),
-        )
-
-    @cached_property
-    def value_range(self) -> Pair | None:
-        """Least and greatest value of an integer dtype; None when sums are not exact integers.
-
-        Integers under real-valued weights are summed in float64.
-        """
-        return None if self.weighting == "real" else INTEGER_RANGES.get(self.dtype)
-
-    @cached_property
-    def value_dtype(self) -> torch.dtype:
-        """The dtype in which values reach a backend."""
+        value_range = None if self.weighting == "real" else INTEGER_RANGES.get(self.dtype)
         if self.dtype in INTEGER_RANGES:
             integer = torch.uint8 if self.dtype is torch.bool else self.dtype
-            return integer if self.value_range else torch.float64
-        return torch.float64 if self.dtype is torch.float64 else torch.float32
-
-    @cached_property
-    def map_dtype(self) -> torch.dtype:
-        """The dtype of similarity and mean-distance maps."""
-        return torch.float32 if self.dtype in INTEGER_RANGES else self.dtype
+            value_dtype = integer if value_range else torch.float64
+        else:
+            value_dtype = torch.float64 if self.dtype is torch.float64 else torch.float32
+        # Computed once here, as every call needs them several times.
+        derive = partial(object.__setattr__, self)
+        derive("taps", self.channels * h * w)
+        derive("extent", extent)
+        derive("padded_size", padded)
+        derive("overhang", (max(0, rows - padded[0]), max(0, cols - padded[1])))
+        derive("map_size", sizes)
+        derive("value_range", value_range)
+        derive("value_dtype", value_dtype)
+        derive("map_dtype", torch.float32 if self.dtype in INTEGER_RANGES else self.dtype)
 
 
 def _windows(size: int, extent: int, stride: int) -> int:

@@ -7,6 +7,7 @@ zeros and converted, so that a backend meets neither padding nor overhang.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import product
@@ -45,10 +46,13 @@ def run(
 
     def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
         sums = function(metric, part, _values(patch, problem), kernel, weight)
-        return finish(sums).expand(part.batch, part.templates, *part.map_size)
+        return finish(sums)
 
     if size == (problem.batch, *problem.map_size):
-        return compute(_cut(image, problem, _whole(problem)), kernel, _part(problem, *size))
+        if not any(problem.pads) and not any(problem.overhang):
+            return compute(image, kernel, problem)
+        patch = _cut(image, problem, _whole(problem))
+        return compute(patch, kernel, _part(problem, *size))
     output = image.new_empty(0)
     for tile in _tiles(problem, size):
         part = _part(problem, *(s.stop - s.start for s in tile))
@@ -68,30 +72,51 @@ def run(
 def tile_size(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int
 ) -> tuple[int, int, int]:
-    """Halve the batch, then the rows, then the columns until a tile fits the memory budget."""
+    """Halve the batch, then the rows, then the columns until a tile fits the memory budget.
+
+    And until it has no more windows than the backend wishes for.
+    """
     batch, (rows, cols) = problem.batch, problem.map_size
-    target = min(max_memory, backend.tile_bytes or max_memory)
-    needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
-    while needed > target and (batch, rows, cols) != (1, 1, 1):
+    wished = backend.windows(problem) if backend.windows else batch * rows * cols
+
+    def fits() -> bool:
+        if batch * rows * cols > max(1, wished):
+            return False
+        return backend.work(_part(problem, batch, rows, cols), metric).bytes <= max_memory
+
+    while not fits() and (batch, rows, cols) != (1, 1, 1):
         if batch > 1:
             batch = (batch + 1) // 2
         elif rows > 1:
             rows = (rows + 1) // 2
         else:
             cols = (cols + 1) // 2
-        needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
     return batch, rows, cols
+
+
+def count(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> int:
+    """Count the tiles of a run."""
+    if problem.batch == 0:
+        return 0
+    size = tile_size(backend, metric, problem, max_memory)
+    lengths = zip((problem.batch, *problem.map_size), size, strict=True)
+    return math.prod(-(-length // step) for length, step in lengths)
 
 
 def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
     """Tell why a backend can't compute a metric here, be it for the memory of one window."""
+    return _refusals(backend, metric, problem, options.max_memory)
+
+
+@lru_cache(maxsize=512)
+def _refusals(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> list[str]:
     reasons = backend.refuse(problem, metric)
     if not reasons and problem.batch:
         needed = backend.work(_part(problem, 1, 1, 1), metric).bytes
-        if needed > options.max_memory:
+        if needed > max_memory:
             reasons = [
                 f"one window takes it {needed} bytes, more than patchsim.options.max_memory "
-                f"(={options.max_memory})"
+                f"(={max_memory})"
             ]
     return reasons
 
@@ -125,7 +150,9 @@ def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:
     batch, rows, cols = tile
     top, bottom, before_rows, after_rows = _span(problem, 0, rows)
     left, right, before_cols, after_cols = _span(problem, 1, cols)
-    patch = image[batch, :, top:bottom, left:right]
+    patch = image[..., top:bottom, left:right]
+    if batch != slice(0, problem.batch):
+        patch = patch[batch]
     missing = (before_cols, after_cols, before_rows, after_rows)
     return torch.nn.functional.pad(patch, missing) if any(missing) else patch
 

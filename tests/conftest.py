@@ -31,3 +31,9 @@ def pytest_runtest_teardown(item):
 
 def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(f"{config.stash[_examples]} property examples ran")
+
+
+@pytest.fixture(autouse=True)
+def default_rates(monkeypatch, tmp_path):
+    """Plan with the default rates, not with what was measured on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -11,11 +11,14 @@ small = st.integers(1, 9)
 steps = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@given(st.tuples(small, small), st.tuples(small, small), steps, steps)
-def test_box_sum(kernel, map_size, stride, dilation):
+dtypes = st.sampled_from([torch.int64, torch.float32, torch.float64])
+
+
+@given(st.tuples(small, small), st.tuples(small, small), steps, steps | st.just((1, 1)), dtypes)
+def test_box_sum(kernel, map_size, stride, dilation, dtype):
     problem = Problem(
         batch=2,
-        channels=1,
+        channels=3,
         image_size=tuple(
             (m - 1) * s + d * (k - 1) + 1
             for m, s, d, k in zip(map_size, stride, dilation, kernel, strict=True)
@@ -25,11 +28,11 @@ def test_box_sum(kernel, map_size, stride, dilation):
         stride=stride,
         dilation=dilation,
     )
-    planes = torch.randint(-99, 99, (2, 1, *problem.image_size))
+    values = torch.randint(-99, 99, (2, 3, *problem.image_size))
     rows, cols = problem.extent
-    windows = planes.unfold(2, rows, stride[0]).unfold(3, cols, stride[1])
-    expected = windows[..., :: dilation[0], :: dilation[1]].sum((-2, -1))
-    assert torch.equal(box_sum(planes, problem), expected)
+    windows = values.unfold(2, rows, stride[0]).unfold(3, cols, stride[1])
+    expected = windows[..., :: dilation[0], :: dilation[1]].sum((1, 4, 5))[:, None]
+    assert torch.equal(box_sum(values.to(dtype), problem).long(), expected)
 
 
 def test_large_images_lose_no_precision():
@@ -40,3 +43,19 @@ def test_large_images_lose_no_precision():
     sums = box_sum(planes, problem)
     assert sums[0, 0, -1, -1] == 15_001
     assert sums[0, 0, 0, 0] == 16_000
+
+
+def test_bytes_of_sums_in_double_precision():
+    values = torch.full((1, 1, 70, 70), 2.0**24 - 1)
+    problem = Problem(1, 1, (70, 70), 1, (64, 64))
+    assert (box_sum(values, problem, torch.float64) == 64 * 64 * (2**24 - 1)).all()
+
+
+def test_nan_and_inf_stay_in_the_windows_that_hold_them():
+    values = torch.ones(1, 1, 40, 40)
+    values[..., 20, 10], values[..., 5, 30] = torch.nan, torch.inf
+    sums = box_sum(values, Problem(1, 1, (40, 40), 1, (4, 6)))[0, 0]
+    spoiled = ~sums.isfinite()
+    assert spoiled[17:21, 5:11].all()
+    assert spoiled[2:6, 25:31].all()
+    assert spoiled.sum() == 2 * 4 * 6

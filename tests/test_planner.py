@@ -14,7 +14,7 @@ SMALL = torch.rand(3, 30, 30), torch.rand(3, 5, 5)
 
 def test_a_plan_names_the_cheapest_eligible_backend():
     plan = patchsim.plan(*SMALL, "l1")
-    assert plan.seconds.keys() == {"loop", "unfold", "shift"}
+    assert plan.seconds.keys() == {"loop", "unfold", "shift", "fused"}
     assert plan.seconds[plan.backend] == min(plan.seconds.values())
     why = ["l1 has no finite-rank expansion"]
     assert plan.reasons == {"conv2d": why, "fft": why}
@@ -41,11 +41,13 @@ def test_auto_runs_the_plan(metric):
         ("loop", 3 * 336 * 36, 336),
         ("unfold", 3 * 336 * 36, 85),
         ("shift", 3 * 336 * 36, 118),
-        # A multiplication and an addition.
-        ("conv2d", 2 * 336 * 36, 50),
-        # Transforms of 9·9 points: 3·(2 + 4) forward, 2·4 inverse, at 5·7/2 operations a point,
-        # and 2·4·3 products at 4 operations a point.
-        ("fft", 81 * (26 * 17 + 96), 70),
+        # Each row is computed as wide as the image, 9 instead of 7 sums, and each sum stored.
+        ("fused", 3 * 48 * 9 * 36 + 150 * 336, 3),
+        # A multiplication and an addition, for 8 templates although there are 4; adding the terms.
+        ("conv2d", 2 * 2 * 84 * 36 * 4 + 800 * 336, 50),
+        # Transforms of 12·12 points: 3·(2 + 4) forward, 2·4 inverse, at 5·8/2 operations a point,
+        # 2·4·3 products at 4 operations a point, and the finished sums.
+        ("fft", 144 * (26 * 20 + 96) + 20 * 336, 180),
     ],
 )
 def test_work(backend, operations, steps):
@@ -54,7 +56,7 @@ def test_work(backend, operations, steps):
     assert (work.operations, work.steps) == (operations, steps)
 
 
-@pytest.mark.parametrize("backend", ["unfold", "shift", "conv2d", "fft"])
+@pytest.mark.parametrize("backend", ["unfold", "shift", "fused", "conv2d", "fft"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int16], ids=str)
 def test_tiles_fit_the_budget(backend, dtype):
     """A 4096² image with a 64² template, whose windows would take over 200 GB in bytes."""

@@ -49,7 +49,7 @@ def test_nan_and_inf_spoil_only_the_windows_that_hold_them(metric, dtype, data):
 
 def test_no_variant_is_lost():
     # A backend can't pass the tests above by refusing what it should do.
-    direct, algebraic = ["loop", "unfold", "shift"], ["conv2d", "fft"]
+    direct, algebraic = ["loop", "unfold", "shift", "fused"], ["conv2d", "fft"]
     assert {"l1", "l2", "rmse"} <= set(METRICS)
     assert METRICS["l2"].terms
     assert METRICS["rmse"].terms

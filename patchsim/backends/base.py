@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,9 +11,14 @@ from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
 #: (metric, problem, image, kernel, weight) -> Tensor of shape (B, N, Ho, Wo). The problem has no
-#: padding and no overhang: image (B, C, H, W) holds the windows exactly, kernel and weight (when
-#: there is one) are (N, C, h, w), all in ``problem.value_dtype``.
+#: padding and no overhang: image (B, C, H, W) holds all windows (and perhaps rows and columns after
+#: them that none reaches), kernel and weight (when there is one) are (N, C, h, w), all in
+#: ``problem.value_dtype``.
 WindowFunction = Callable[[Metric, Problem, Tensor, Tensor, Tensor | None], Tensor]
+
+
+#: Nanoseconds of a step and of an operation.
+Rate = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Work:
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Backend:
     """One way to compute window sums.
 
@@ -52,11 +57,11 @@ class Backend:
         (problem, metric) -> Work.
     memory : str
         What the memory beyond input and output grows with, in a few words.
-    cost : (float, float)
-        Nanoseconds of a step and of an operation: medians on one machine (2 cores, AVX2). Plans
-        depend on their ratios only.
-    tile_bytes : int, optional
-        The memory beyond which larger tiles make it slower.
+    rates : dict of str to (float, float)
+        For each value dtype, nanoseconds of a step and of an operation, as `patchsim calibrate`
+        measured them on one machine (2 cores with AVX-512). Plans depend on their ratios only.
+    windows : callable, optional
+        problem -> the number of windows beyond which larger tiles make it slower.
     """
 
     name: str
@@ -65,5 +70,5 @@ class Backend:
     refuse: Callable[[Problem, Metric], list[str]]
     work: Callable[[Problem, Metric], Work]
     memory: str
-    cost: tuple[float, float]
-    tile_bytes: int | None = None
+    rates: Mapping[str, Rate]
+    windows: Callable[[Problem], int] | None = None

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds
+from patchsim import algebra, bounds, overlap_save
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric, Term
 from patchsim.problem import Problem
@@ -19,13 +19,37 @@ from patchsim.problem import Problem
 def run(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Sum the metric's expansion."""
+    """Sum the metric's expansion: tile by tile on CPUs, else with one transform."""
+    if overlap_save.can(metric, problem) and _rounds_well(metric, problem, kernel):
+        return overlap_save.window_sums(metric, problem, image, kernel)
     return algebra.window_sums(metric, problem, image, kernel, weight, correlate)
 
 
-def correlate(problem: Problem, image: Tensor, kernel: Tensor, peak: int | None) -> Tensor:
+def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
+    """Tell whether tiles' transforms of integers, in float64, err by less than one half."""
+    if problem.value_range is None:
+        return True
+    points = math.prod(overlap_save.tile(problem))
+    numbers, error = problem.channels * points, 0.0
+    centred = kernel.double() - algebra.middle(problem, kernel)
+    for term in metric.terms:
+        if term.f is not None and term.g is not None:
+            peak = kernel.new_tensor(float(algebra.largest(term.f, problem)), dtype=torch.float64)
+            norm, total = peak * numbers**0.5, peak * numbers
+            bound = _transform_error(points, problem.channels, norm, total, term.g(centred))
+            error += abs(term.scale) * float(bound.max())
+    magnitudes = (
+        abs(t.scale) * algebra.largest(t.f, problem) * algebra.largest(t.g, problem)
+        for t in metric.terms
+    )
+    return error < 0.5 and problem.taps * sum(magnitudes) <= 2**53
+
+
+def correlate(
+    problem: Problem, image: Tensor, kernel: Tensor, peaks: tuple[int, int] | None
+) -> Tensor:
     """Cross-correlate; integers in float64, rounded to the integers that they must be."""
-    if peak is None:
+    if peaks is None:
         return _correlate(problem, image, kernel)
     return _exact(problem, image.double(), kernel.double())
 
@@ -55,7 +79,7 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     Where the bound on the error is not, the operand with the larger values is split into
     high·2ᵇ + low, which halves its digits.
     """
-    if _transform_error(problem, image, kernel).max() < 0.5:
+    if _whole_error(problem, image, kernel).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
     tops = [float(operand.abs().max()) for operand in (image, kernel)]
     if max(tops) <= 1:
@@ -91,8 +115,8 @@ def error(
 ) -> Tensor:
     """Bound the sums' error: that of any expansion and that of the transforms."""
 
-    def transforms(problem: Problem, image: Tensor, kernel: Tensor, peak: int | None) -> Tensor:
-        return _transform_error(problem, image, kernel)
+    def transforms(problem: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
+        return _whole_error(problem, image, kernel)
 
     crosses = dataclasses.replace(
         metric,
@@ -106,58 +130,84 @@ def error(
     return bounds.expanded(metric, problem, image, kernel, weight) + transformed
 
 
-def _transform_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
-    """Bound the error of a correlation by FFT, (B, N, 1, 1) in float64.
+def _whole_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Bound the error of a correlation of whole images, which is more than that of tiles."""
+    values = image.detach().double()
+    norm = torch.linalg.vector_norm(values, dim=(1, 2, 3))[:, None]
+    total = values.abs().sum((1, 2, 3))[:, None]
+    points = max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
+    return _transform_error(points, problem.channels, norm, total, kernel)
 
-    A transform of L points, each stage of which is a small DFT, errs by at most ε·‖x‖₂ with
-    ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem
-    24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for radix 3, 4
-    and 5). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and
-    the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and the inverse transform, which acts on a signal of
-    norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The factor 1.01 covers terms of second order.
+
+def _transform_error(
+    points: int, channels: int, image_norm: Tensor, image_sum: Tensor, kernel: Tensor
+) -> Tensor:
+    """Bound the error of a correlation by FFTs of so many points, (B, N, 1, 1) in float64.
+
+    image_norm and image_sum, (B, 1), bound ‖p‖₂ and ‖p‖₁. A transform of L points, each stage of
+    which is a small DFT, errs by at most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability
+    of Numerical Algorithms, 2nd ed., theorem 24.2, whose constant for radix 2 is below 7 and grows
+    less than the logarithm for radix 3, 4 and 5). The forward transforms then contribute
+    2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and
+    the inverse transform, which acts on a signal of norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The
+    factor 1.01 covers terms of second order.
     """
-    info = torch.finfo(image.dtype)
+    info = torch.finfo(kernel.dtype)
     unit = info.eps / 2
-    points = math.prod(_transform_size(problem))
     epsilon = 9 * unit * math.log2(max(2, points))
-    image_norm = torch.linalg.vector_norm(image.detach().double(), dim=(1, 2, 3))[:, None]
     flat = kernel.detach().double().flatten(1)
     kernel_norm, kernel_sum = flat.norm(dim=1), flat.abs().sum(1)
     error = (
         1.01
         * image_norm
-        * ((2 * epsilon + (problem.channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
+        * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
     )
     # Each of at most 10·L operations behind a number may underflow, by at most the least normal.
-    image_sum = image.detach().double().abs().sum((1, 2, 3))[:, None]
     error = error + 10 * points * info.tiny * (image_sum + kernel_sum + 2)
     # Spectra are at most ‖p‖₁ and ‖k‖₁, other intermediates L·‖p‖₂‖k‖₂ (twice that within a
     # complex product).
-    product = points * image_norm * kernel_norm
-    safe = 2 * torch.maximum(product, torch.maximum(image_sum, kernel_sum)) < info.max
+    largest = points * image_norm * kernel_norm
+    safe = 2 * torch.maximum(largest, torch.maximum(image_sum, kernel_sum)) < info.max
     bounded: Tensor = error.masked_fill(~safe, torch.inf)
     return bounded[..., None, None]
 
 
 def work(problem: Problem, metric: Metric) -> Work:
     """Count 5·L·log₂ L operations a complex transform, half of it a real one, and the products."""
+    tiled = overlap_save.can(metric, problem)
+    size = overlap_save.tile(problem) if tiled else _transform_size(problem)
+    points = math.prod(size)
+    tiles = overlap_save.tiles(problem, size) if tiled else problem.batch
     rows, cols = problem.map_size
-    length, width = _transform_size(problem)
-    points, windows = length * width, problem.batch * rows * cols
+    windows = problem.batch * problem.templates * rows * cols
     crosses = sum(term.f is not None and term.g is not None for term in metric.terms)
-    transforms = problem.channels * (problem.batch + problem.templates)
-    transforms += problem.batch * problem.templates
-    products = 4 * problem.batch * problem.templates * problem.channels
+    spectra = problem.channels * problem.templates
+    transforms = tiles * (crosses * problem.channels + problem.templates) + crosses * spectra
     transform = 5 * math.ceil(math.log2(points + 1)) // 2
+    exact = problem.value_range is not None
     itemsize = 4 if problem.value_dtype is torch.float32 else 8
     planes = problem.batch * problem.channels * points
-    saved = 2 * problem.grad * problem.templates
+    if tiled:
+        memory = 2 * crosses * spectra * points + overlap_save.memory(problem, size)
+        memory += 2 * windows + problem.batch * rows * cols
+        pixels = problem.channels * problem.image_size[0] * problem.image_size[1]
+        memory += problem.batch * pixels * (not exact)
+    else:
+        saved = 2 * problem.grad * problem.templates
+        memory = (8 + saved) * planes + 2 * problem.channels * points + 5 * windows
     return Work(
-        operations=crosses * points * (transforms * transform + products),
-        bytes=itemsize
-        * ((8 + saved) * planes + 2 * problem.channels * points + 5 * problem.templates * windows),
-        steps=50 + 5 * problem.templates,
+        operations=points * (transforms * transform + 4 * crosses * tiles * spectra) + 20 * windows,
+        bytes=itemsize * memory,
+        steps=60 + 30 * problem.templates,
     )
+
+
+def _windows(problem: Problem) -> int:
+    """Few enough that their sums still lie in the cache when they are divided.
+
+    But a band of many times the template's height, as neighbouring bands share that many rows.
+    """
+    return max(2**22 // problem.templates, 4 * problem.extent[0] * problem.map_size[1])
 
 
 FFT = Backend(
@@ -167,5 +217,11 @@ FFT = Backend(
     refuse=algebra.refuse,
     work=work,
     memory="spectra of a tile",
-    cost=(15_000, 0.1),
+    rates={
+        "float32": (3500, 0.12),
+        "float64": (7000, 0.17),
+        "uint8": (7800, 0.16),
+        "int16": (11000, 0.23),
+    },
+    windows=_windows,
 )

@@ -37,7 +37,7 @@ class Term:
     g: Scalar | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """A translation-invariant pointwise distance, summed over windows and then finished.
 

@@ -1,0 +1,189 @@
+"""fused: differences and sums in one pass, by kernels generated from the metric's expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchsim import bounds, pointwise, slide
+from patchsim.backends.base import Backend, Work
+from patchsim.emit import Arithmetic
+from patchsim.expression import function as function_of
+from patchsim.expression import parse, trace
+from patchsim.metrics.base import Metric
+from patchsim.problem import Pair, Problem
+
+
+def _register() -> None:
+    """Make the functions operators, which torch can trace, compile and differentiate."""
+    tensors = "Tensor image, Tensor kernel, Tensor? weight"
+    more = "str expression, int[2] stride, int[2] dilation"
+    library = torch.library
+    library.define("patchsim::sums", f"({tensors}, {more}) -> Tensor")
+    library.impl("patchsim::sums", "CPU", _with_pairs(slide.sums))
+    library.register_fake("patchsim::sums", _fake_sums)
+    library.register_autograd("patchsim::sums", _backward, setup_context=_save)
+    for gradient in (slide.image_gradient, slide.template_gradient):
+        name = f"patchsim::{gradient.__name__}"
+        library.define(name, f"(Tensor gradient, {tensors}, {more}) -> Tensor")
+        library.impl(name, "CPU", _with_pairs(gradient))
+    library.register_fake("patchsim::image_gradient", _fake_image_gradient)
+    library.register_fake("patchsim::template_gradient", _fake_template_gradient)
+
+
+def _with_pairs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Turn the lists that torch makes of stride and dilation back into pairs."""
+
+    def operator(*arguments: Any) -> Tensor:
+        *others, stride, dilation = arguments
+        return function(*others, tuple(stride), tuple(dilation))
+
+    return operator
+
+
+def _fake_sums(
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    return slide.empty_sums(image, kernel, stride, dilation)
+
+
+def _fake_image_gradient(gradient: Tensor, image: Tensor, *others: Any) -> Tensor:
+    return torch.empty_like(image, memory_format=torch.contiguous_format)
+
+
+def _fake_template_gradient(
+    gradient: Tensor, image: Tensor, kernel: Tensor, *others: Any
+) -> Tensor:
+    return torch.empty_like(kernel, memory_format=torch.contiguous_format)
+
+
+def _save(ctx: Any, inputs: Any, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.arguments = inputs[3:]
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    image, kernel, weight = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[:2]
+    if torch.is_grad_enabled():
+        gradients = _differentiable(wanted, gradient, image, kernel, weight, *ctx.arguments)
+    else:
+        arguments = gradient, image, kernel, weight, *ctx.arguments
+        operators = torch.ops.patchsim.image_gradient, torch.ops.patchsim.template_gradient
+        gradients = [
+            f(*arguments) if need else None for f, need in zip(operators, wanted, strict=True)
+        ]
+    return (*gradients, None, None, None, None)
+
+
+def _differentiable(
+    wanted: tuple[bool, bool],
+    gradient: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> list[Tensor | None]:
+    """Compute gradients that have gradients themselves, by torch, in the memory of all windows."""
+    inputs = [t for t, need in zip((image, kernel), wanted, strict=True) if need]
+    function = function_of(parse(expression))
+    output = pointwise.unfolded(function, image, kernel, weight, stride, dilation)
+    found = iter(torch.autograd.grad(output, inputs, gradient, create_graph=True))
+    return [next(found) if need else None for need in wanted]
+
+
+_register()
+
+
+def run(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Run the kernels on the CPU; elsewhere let torch compile the formula."""
+    if problem.device.type != "cpu":
+        return compiled(metric, problem, image, kernel, weight)
+    arguments = _text(metric), problem.stride, problem.dilation
+    plain = type(image) is Tensor and not torch.compiler.is_compiling()
+    # The operator costs a few microseconds more than the function.
+    function = slide.sums if plain and not problem.grad else torch.ops.patchsim.sums
+    result: Tensor = function(image, kernel, weight, *arguments)
+    return result
+
+
+@lru_cache(maxsize=256)
+def _text(metric: Metric) -> str:
+    return str(trace(metric.pointwise))
+
+
+def compiled(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Sum by a kernel that torch generates from the formula, on any device it compiles for."""
+    dtype = pointwise.sum_dtype(problem, metric)
+    image, kernel = image.to(dtype), kernel.to(dtype)
+    weight = None if weight is None else weight.to(dtype)
+    formula = torch.compile(pointwise.unfolded)
+    return formula(metric.pointwise, image, kernel, weight, problem.stride, problem.dilation)
+
+
+def refuse(problem: Problem, metric: Metric) -> list[str]:
+    """Refuse definitions that can't be read, and integers too large for 64 bits."""
+    expression = trace(metric.pointwise)
+    if expression is None:
+        return [f"{metric.name} isn't written with +, -, *, ** and abs() only"]
+    if problem.value_range is None:
+        return []
+    possible = Arithmetic(expression, problem.value_dtype).possible
+    if not possible or problem.taps * metric.peak(*problem.value_range) >= 2**63:
+        return [f"sums of {metric.name} exceed 2**63 for {problem.dtype}"]
+    return []
+
+
+def work(problem: Problem, metric: Metric) -> Work:
+    """Count the operations; the memory is that of the maps and of a rearranged image.
+
+    Between short rows, or in place of a run's start, sums are computed in vain: see
+    `slide.sums`.
+    """
+    rows, cols = problem.map_size
+    maps = problem.batch * problem.templates * rows * cols
+    pitch = -(-problem.image_size[1] // problem.stride[1])
+    computed = maps // cols * min(pitch, cols + slide.START)
+    image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
+    itemsize = problem.value_dtype.itemsize
+    sums = itemsize if problem.value_range is None else 8
+    gradients = problem.grad * (2 * image + maps) * itemsize
+    return Work(
+        # Storing and dividing a sum takes as long as a hundred operations in the cache.
+        operations=3 * computed * problem.taps + 150 * maps,
+        bytes=3 * maps * sums + 2 * image * itemsize + gradients,
+        steps=3,
+    )
+
+
+FUSED = Backend(
+    name="fused",
+    run=run,
+    error=bounds.direct,
+    refuse=refuse,
+    work=work,
+    memory="a few maps",
+    rates={
+        "float32": (10000, 0.0093),
+        "float64": (13000, 0.017),
+        "uint8": (14000, 0.012),
+        "int16": (15000, 0.022),
+    },
+    # Sums that still lie in the cache are divided several times as fast.
+    windows=lambda problem: 2**18 // problem.templates,
+)

@@ -1,0 +1,221 @@
+"""Kernels generated from a metric's expression and compiled by Numba.
+
+Every tap of a template, whatever the stride and dilation, is one shift of a flat plane (see
+`patchsim.slide`), so that one loop serves all of them: eight shifted runs of pixels are compared
+with eight taps and added to a run of sums that stays in the first-level cache.
+
+Numba is imported when the first kernel is needed. Compiled kernels are kept on disk by Numba,
+beside this package or, where that can't be written, in the user's cache directory (or
+``NUMBA_CACHE_DIR``); where neither can, each process compiles its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+
+from patchsim import emit, templates
+from patchsim.emit import UNROLL, Arithmetic
+from patchsim.expression import parse
+
+#: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
+#: inf and the order of other operations keep their meaning.
+FLAGS = ("reassoc", "contract", "nsz")
+
+Kernel = Callable[..., None]
+
+
+@cache
+def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
+    """Compile one kernel, or load it from the disk.
+
+    Parameters
+    ----------
+    text : str
+        The expression of p and k (see `patchsim.expression.parse`) that is summed.
+    form : "sums", "image gradient" or "template gradient"
+        Sums of d(p, k) over taps; of g·d over taps, g being shifted; of g·d over windows.
+    weighted : bool
+        Whether each tap is multiplied by a weight.
+    dtype : torch.dtype
+        Of the values: float32, float64, uint8 or int16.
+    """
+    arithmetic = Arithmetic(parse(text), dtype)
+    shifted, fixed = {
+        "sums": ("p", None),
+        "image gradient": ("g", "p"),
+        "template gradient": ("p", "g"),
+    }[form]
+    names = [shifted, "k", *(["w"] if weighted else []), *([fixed] if fixed else [])]
+    template = templates.REDUCE if form == "template gradient" else templates.SLIDE
+    source = _source(template, weighted, fixed is not None, arithmetic)
+    return _compile(source, [_signature(form, weighted, arithmetic)], arithmetic, names)
+
+
+@cache
+def phases(dtype: torch.dtype) -> Kernel:
+    """Compile (image, planes, rows, cols, first, last), which splits an image into its phases.
+
+    image (B, C, H, W), planes (B, C, sy, sx, at least rows·cols): of the B·C·rows rows of planes,
+    those from first to last are filled with every sx-th pixel of every sy-th row, or with zeros
+    beyond the image.
+    """
+    from numba import types
+
+    value = _type(dtype)
+    planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
+    images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
+    signatures = [types.void(image, planes, *numbers) for image in images]
+    return _compile(templates.PHASES, signatures)
+
+
+@cache
+def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
+    """Compile a sum over boxes of an expression of p − centre.
+
+    (image, centre, sums, steps, (H, W), h, w, sy, sx, first, last): of sums (B, 1, Ho, Wo), of
+    dtype `total`, rows first to last get the sums over all channels and h·w pixels of a flat image
+    of `dtype`, whose images, channels and rows lie `steps` apart. centre (C,) is subtracted.
+
+    Down, each window is the end of one block of h rows and the beginning of the next (van Herk
+    1992, Gil and Werman 1993, for sums); across, runs of 1, 2, 4, … pixels are added.
+    """
+    from numba import types
+
+    value, sums = _type(dtype), _type(total)
+    pair, triple = _tuple(2), _tuple(3)
+    arrays = value[::1], sums[::1], sums[:, :, :, ::1]
+    signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
+    return _compile_of_one(text, templates.BOX, total, signature)
+
+
+@cache
+def gather(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
+    """Compile a copy of an expression of p − centre into tiles.
+
+    (image, centre, tiles, steps, (H, W), b, top, left, across, plane): from `plane` on, C planes of
+    tiles (G, at least C, L, M) of dtype `total` are filled from row `top` and columns left,
+    left + across, … of one image, with zeros beyond it. Other arguments as for `box`.
+    """
+    from numba import types
+
+    value, sums = _type(dtype), _type(total)
+    arrays = value[::1], sums[::1], sums[:, :, :, ::1]
+    signature = types.void(*arrays, _tuple(3), _tuple(2), *[types.int64] * 5)
+    return _compile_of_one(text, templates.GATHER, total, signature)
+
+
+@cache
+def combine(dtype: torch.dtype) -> Kernel:
+    """Compile (products, boxes, constant, sums, b, n, top, left, valid, stride).
+
+    max(0, boxes + products + constant), with products (G, L, M) of tiles side by side, of which
+    the first `valid` rows and columns count; every stride-th goes to image b and template n of
+    sums (B, N, Ho, Wo), whose row 0 and column 0 of stride 1 are `top` and `left` of the first.
+    """
+    from numba import types
+
+    value = _type(dtype)
+    arrays = value[:, :, ::1], value[:, :, :, ::1], value, value[:, :, :, ::1]
+    signature = types.void(*arrays, *[types.int64] * 4, _tuple(2), _tuple(2))
+    return _compile(templates.COMBINE, [signature])
+
+
+def _type(dtype: torch.dtype) -> Any:
+    from numba import types
+
+    return getattr(types, str(dtype).removeprefix("torch."))
+
+
+def _tuple(length: int) -> Any:
+    from numba import types
+
+    return types.UniTuple(types.int64, length)  # type: ignore[no-untyped-call]
+
+
+def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any) -> Kernel:
+    """Compile a kernel around a function of one number, computed in `total`."""
+    arithmetic = Arithmetic(parse(text), total)
+    source = template.format(total=arithmetic.total)
+    return _compile(source, [signature], arithmetic, ["p"])
+
+
+def _compile(
+    source: str,
+    signatures: list[Any],
+    arithmetic: Arithmetic | None = None,
+    names: Sequence[str] = (),
+) -> Kernel:
+    """Compile a kernel, in which ``term`` adds the expression of the variables `names`."""
+    import numba
+    import numpy as np
+
+    # Numba keeps compiled code under a function's name, beside the file that it claims to come
+    # from, and drops it when that file changes.
+    key = f"{source} {arithmetic and arithmetic.expression} {names} {signatures}"
+    name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    namespace: dict[str, Any] = {"np": np, "__name__": __name__}
+    if arithmetic:
+        namespace["term"] = emit.intrinsic(arithmetic, names)
+    exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
+    try:
+        compiled: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
+    except (RuntimeError, OSError):  # no place to keep it
+        compiled = numba.njit(signatures, **options)(namespace[name])
+    return compiled
+
+
+def _source(template: str, weighted: bool, fixed: bool, arithmetic: Arithmetic) -> str:
+    """Fill in a kernel's source: UNROLL taps a pass, then the rest one by one."""
+
+    def runs(count: int, indent: str) -> str:
+        lines = []
+        for u in range(count):
+            lines += [
+                f"run{u} = shifted[base + offsets[t + {u}] : base + offsets[t + {u}] + size]",
+                f"k{u} = values[n, t + {u}]",
+                *([f"w{u} = weights[n, t + {u}]"] if weighted else []),
+            ]
+        return "\n".join(indent + line for line in lines)
+
+    def terms(count: int) -> str:
+        text = "part[x]"
+        for u in range(count):
+            weight, constant = f", w{u}" * weighted, ", here[x]" * fixed
+            text = f"term({text}, run{u}[x], k{u}{weight}{constant})"
+        return text
+
+    return template.format(
+        fixed_argument="fixed, " * fixed,
+        weights_argument="weights, " * weighted,
+        fixed_run="here = fixed[start + y * pitch + left : start + y * pitch + left + size]"
+        * fixed,
+        weight="w = weights[n, t]" * weighted,
+        weight_name="w, " * weighted,
+        part=arithmetic.part,
+        total=arithmetic.total,
+        group=arithmetic.group,
+        unroll=UNROLL,
+        many_runs=runs(UNROLL, 24 * " "),
+        many_terms=terms(UNROLL),
+        one_run=runs(1, 24 * " "),
+        one_term=terms(1),
+    )
+
+
+def _signature(form: str, weighted: bool, arithmetic: Arithmetic) -> Any:
+    from numba import types
+
+    value, total = getattr(types, arithmetic.value), getattr(types, arithmetic.total)
+    flat, taps = types.Array(value, 1, "C"), types.Array(value, 2, "C")
+    offsets, number = types.Array(types.int64, 1, "C"), types.int64
+    fixed = {"sums": [], "image gradient": [flat]}.get(form, [types.Array(value, 4, "C")])
+    sums = taps if form == "template gradient" else types.Array(total, 4, "C")
+    weights = [taps] if weighted else []
+    place = _tuple(3)
+    return types.void(flat, *fixed, offsets, taps, *weights, sums, place, *[number] * 5)

@@ -1,0 +1,220 @@
+"""Window sums and their gradients on the CPU, by generated kernels over flat planes."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim import jit, threads
+from patchsim.expression import derivative, parse
+from patchsim.problem import Pair
+
+#: Sums in one run of a kernel: with the pixels of a few taps they fit the first-level cache.
+CHUNK = 2048
+
+#: Sums that could be computed in the time that a run takes to start.
+START = 200
+
+Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class Planes:
+    """An image laid out so that each tap of a template is one shift of a flat array.
+
+    With a stride the image is split into its phases, of which each holds every s-th row and
+    column: neighbouring windows then read neighbouring pixels.
+
+    Attributes
+    ----------
+    flat : array of one dimension
+    pitch : int
+        From one row of windows to the next.
+    steps : tuple of int
+        From one image, channel, phase of rows and phase of columns to the next.
+    """
+
+    def __init__(self, image: Tensor, stride: Pair) -> None:
+        self.stride = stride
+        if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
+            *outer, self.pitch, _ = image.stride()
+            self.steps = *outer, 0, 0
+            last = zip(image.shape, image.stride(), strict=True)
+            self.flat = image.as_strided(
+                (1 + sum((n - 1) * step for n, step in last),), (1,)
+            ).numpy()
+        else:
+            planes, self.pitch = _phases(image, stride)
+            self.steps = planes.stride()[:4]
+            self.flat = planes.view(-1).numpy()
+
+    def offsets(self, kernel_shape: torch.Size, dilation: Pair) -> Offsets:
+        """Return where each of the C·h·w taps of the first window lies."""
+        return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
+
+
+def _phases(image: Tensor, stride: Pair) -> tuple[Tensor, int]:
+    """Return planes (B, C, sy, sx, rows·cols and a gap) and cols."""
+    (sy, sx), (batch, channels, height, width) = stride, image.shape
+    rows, cols = -(-height // sy), -(-width // sx)
+    # Planes that lie a multiple of 4096 bytes apart would compete for the same lines of the cache.
+    page, line = 4096 // image.itemsize, 64 // image.itemsize
+    gap = (9 * line - rows * cols) % page
+    planes = image.new_empty((batch, channels, sy, sx, rows * cols + gap))
+    run = partial(jit.phases(image.dtype), image.numpy(), planes.numpy(), rows, cols)
+    threads.share(run, batch * channels * rows, 50 * planes.numel())
+    return planes, cols
+
+
+@lru_cache(maxsize=256)
+def _offsets(
+    shape: tuple[int, ...], stride: Pair, dilation: Pair, steps: tuple[int, ...], pitch: int
+) -> Offsets:
+    channels = np.arange(shape[0])
+    down, across = (d * np.arange(taps) for d, taps in zip(dilation, shape[1:], strict=True))
+    to_channel, to_row_phase, to_column_phase = steps
+    rows = down // stride[0] * pitch + down % stride[0] * to_row_phase
+    cols = across // stride[1] + across % stride[1] * to_column_phase
+    offsets = channels[:, None, None] * to_channel + rows[:, None] + cols
+    flat: Offsets = offsets.reshape(-1).astype(np.int64)
+    return flat
+
+
+def sums(
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Sum weight·d(p, k) over every window of images on the CPU.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, C, H, W)
+        float32, float64, uint8 or int16, of any memory layout.
+    kernel, weight : Tensor, shape (N, C, h, w), of the image's dtype
+    expression : str
+        d as a text that `patchsim.expression.parse` reads.
+    stride, dilation : pair of int
+
+    Returns
+    -------
+    Tensor, shape (B, N, Ho, Wo)
+        Of the image's dtype for floats, int64 for integers.
+    """
+    planes = Planes(image.detach(), stride)
+    taps = _taps(kernel, weight)
+    output = empty_sums(image, kernel, stride, dilation)
+    rows, cols = output.shape[2:]
+    run = jit.kernel(expression, "sums", weight is not None, image.dtype)
+    offsets, result, pitch = planes.offsets(kernel.shape, dilation), output.numpy(), planes.pitch
+    together = _rows_together(rows, cols, pitch)
+    operations = 3 * output[0].numel() * offsets.size
+    for b in range(len(image)):
+        place = b, b * planes.steps[0], 0
+        arguments = planes.flat, offsets, *taps, result, place, pitch, together, CHUNK
+        threads.share(partial(run, *arguments), rows, operations, together)
+    return output
+
+
+def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
+    """Turn (N, C, h, w) into arrays of shape (N, C·h·w)."""
+    return [t.detach().contiguous().flatten(1).numpy() for t in tensors if t is not None]
+
+
+def _rows_together(rows: int, cols: int, pitch: int) -> int:
+    """Choose how many rows of a map make one run.
+
+    Short rows are joined, the pixels between them being computed in vain, where that takes less
+    time than to start a run for each.
+    """
+    if pitch - cols >= START:
+        return 1
+    return max(1, min(rows, CHUNK // pitch))
+
+
+def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
+    """Allocate what `sums` returns."""
+    (height, width), (h, w) = image.shape[2:], kernel.shape[2:]
+    rows = (height - dilation[0] * (h - 1) - 1) // stride[0] + 1
+    cols = (width - dilation[1] * (w - 1) - 1) // stride[1] + 1
+    dtype = image.dtype if image.is_floating_point() else torch.int64
+    return image.new_empty((len(image), len(kernel), rows, cols), dtype=dtype)
+
+
+def image_gradient(
+    gradient: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Differentiate `sums` by the image: (B, C, H, W).
+
+    A pixel collects, over the windows that hold it, the gradient (B, N, Ho, Wo) of the window's
+    sum times ∂d/∂p at the tap that meets it: again a slide, of templates over gradients.
+    """
+    (sy, sx), (batch, channels, height, width) = stride, image.shape
+    planes, cols = _phases(image.detach(), stride)
+    rows, templates = -(-height // sy), len(kernel)
+    down, across = (d * np.arange(n) for d, n in zip(dilation, kernel.shape[2:], strict=True))
+    shifts = (down // sy)[:, None] * cols + across // sx  # (h, w)
+    # Zeros in front stand for windows that would begin before the image.
+    front = int(shifts[-1, -1])
+    slopes = image.new_zeros((batch, templates, front + rows * cols))
+    inside = slopes[..., front:].view(batch, templates, rows, cols)
+    inside[..., : gradient.shape[2], : gradient.shape[3]] = gradient
+    taps = [t.detach().numpy() for t in (kernel, weight) if t is not None]
+    slope = str(derivative(parse(expression), "p"))
+    run = jit.kernel(slope, "image gradient", weight is not None, image.dtype)
+    result = torch.zeros_like(planes)
+    for c, i, j in np.ndindex(channels, sy, sx):
+        mine = np.ix_(down % sy == i, across % sx == j)
+        offsets = front - shifts[mine] + np.arange(templates)[:, None, None] * slopes.shape[2]
+        values = [np.ascontiguousarray(t[:, c][:, mine[0], mine[1]]).reshape(1, -1) for t in taps]
+        for b in range(batch):
+            start = np.dot((b, c, i, j), planes.stride()[:4])
+            place = 0, b * slopes.stride(0), int(start)
+            sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
+            operations = 5 * offsets.size * rows * cols
+            arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
+            block = _rows_together(rows, cols, cols)
+            work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
+            threads.share(work, rows, operations, block)
+    pixels = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
+    joined = pixels.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
+    return joined[..., :height, :width].contiguous()
+
+
+def template_gradient(
+    gradient: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Differentiate `sums` by the templates: (N, C, h, w).
+
+    A tap collects, over all windows, the gradient of the window's sum times ∂d/∂k.
+    """
+    planes = Planes(image.detach(), stride)
+    slope = str(derivative(parse(expression), "k"))
+    run = jit.kernel(slope, "template gradient", weight is not None, image.dtype)
+    slopes = gradient.contiguous().numpy()
+    offsets, result = planes.offsets(kernel.shape, dilation), kernel.new_zeros(kernel.shape)
+    sums = result.view(len(kernel), -1).numpy()
+    operations = 5 * slopes[0].size * offsets.size
+    for b in range(len(image)):
+        place = b, b * planes.steps[0], 0
+        arguments = planes.flat, slopes, offsets, *_taps(kernel, weight), sums, place, planes.pitch
+        threads.share(partial(run, *arguments, 1, CHUNK), offsets.size, operations)
+    return result

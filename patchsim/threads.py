@@ -1,0 +1,89 @@
+"""Shares work that releases the interpreter's lock among as many threads as torch would use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier
+from typing import Any
+
+import torch
+
+#: Operations below which waking another thread takes longer than it saves, and above which blocks
+#: are made smaller than a thread's share, so that a thread that is held up holds up little.
+WORTH_SHARING, WORTH_BALANCING = 10_000_000, 100_000_000
+
+
+def share(work: Callable[[int, int], None], count: int, operations: int, multiple: int = 1) -> None:
+    """Call ``work(first, last)`` for blocks that cover ``range(count)``, on several threads.
+
+    Blocks begin at multiples of `multiple`; `operations` is the whole work's size.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or operations < WORTH_SHARING:
+        work(0, count)
+        return
+    pieces = threads * 4 if operations > WORTH_BALANCING else threads
+    step = -(-count // (pieces * multiple)) * multiple
+    blocks = iter([(first, min(first + step, count)) for first in range(0, count, step)])
+
+    def loop() -> None:
+        for first, last in blocks:
+            work(first, last)
+
+    helpers = [_pool(threads - 1).submit(loop) for _ in range(threads - 1)]
+    loop()
+    for helper in helpers:
+        helper.result()
+
+
+def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
+    """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(jobs) == 1:
+        for job in jobs:
+            work(job)
+        return
+    remaining = iter(jobs)
+
+    def loop() -> None:
+        for job in remaining:
+            work(job)
+
+    workers = [_single_threaded(threads).submit(loop) for _ in range(threads)]
+    for worker in workers:
+        worker.result()
+
+
+@cache
+def _single_threaded(threads: int) -> ThreadPoolExecutor:
+    """Start threads in which torch uses no others."""
+    started = Barrier(threads)
+
+    def start() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="patchsim", initializer=start)
+    for future in [pool.submit(int) for _ in range(threads)]:
+        future.result()
+    # torch gives new threads the number that was set last, wherever that was.
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _forget() -> None:
+    _pool.cache_clear()
+    _single_threaded.cache_clear()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="patchsim")
+
+
+# Threads don't survive a fork; a child that waited for its parent's would wait for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

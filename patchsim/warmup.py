@@ -1,0 +1,45 @@
+"""Compiles every kernel ahead, so that no later call has to wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import product
+from typing import Any
+
+import torch
+
+from patchsim.api import similarity
+from patchsim.backends import BACKENDS
+from patchsim.metrics import METRICS
+from patchsim.problem import Problem
+
+DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int16)
+
+
+def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
+    """Make small calls that need every kernel, a minute or two when none is on the disk yet.
+
+    `progress` wraps the list of calls, as ``tqdm.tqdm`` does.
+    """
+    calls = product(METRICS.values(), ("fused", "conv2d", "fft"), DTYPES, (False, True))
+    for metric, backend, dtype, weighted in progress(list(calls)):
+        if BACKENDS[backend].refuse(Problem(1, 1, (4, 4), 1, (2, 2), dtype=dtype), metric):
+            continue
+        floating = dtype.is_floating_point
+        image = torch.ones(1, 4, 4).to(dtype).requires_grad_(floating)
+        kernel = torch.ones(1, 2, 2).to(dtype).requires_grad_(floating)
+        weight = torch.ones(2, 2) if weighted else None
+        for stride in (1, 2):
+            scores = similarity(
+                image,
+                kernel,
+                metric,
+                stride=stride,
+                weight=weight,
+                data_range=1,
+                backend=backend,
+            )
+            if floating:
+                scores.sum().backward()  # type: ignore[no-untyped-call]
+                with torch.no_grad():
+                    similarity(image, kernel, metric, stride=stride, backend=backend)

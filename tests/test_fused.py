@@ -1,0 +1,214 @@
+"""What is particular to fused: its operator, threads, cache and the compiled formula."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import patchsim
+from patchsim import pointwise, threads
+from patchsim.backends import fused
+from patchsim.emit import Arithmetic
+from patchsim.metrics import METRICS
+from patchsim.problem import problem_of
+
+L1 = str(fused.trace(METRICS["l1"].pointwise))
+
+
+def random(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_operator_keeps_torchs_rules(weighted):
+    image, kernel = (random(2, 2, 9, 8).requires_grad_(), random(3, 2, 3, 2).requires_grad_())
+    weight = random(3, 2, 3, 2, seed=1) if weighted else None
+    torch.library.opcheck(
+        torch.ops.patchsim.sums, (image, kernel, weight, L1, [2, 1], [1, 2]), raise_exception=True
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("metric", METRICS)
+def test_torch_compile(metric):
+    """One graph without breaks, forward and backward."""
+
+    def scores(image, kernel):
+        return patchsim.similarity(image, kernel, metric, stride=2, backend="fused")
+
+    inputs = random(1, 2, 9, 8).requires_grad_(), random(3, 2, 3, 2).requires_grad_()
+    compiled = torch.compile(scores, backend="aot_eager", fullgraph=True)
+    found, expected = compiled(*inputs), scores(*inputs)
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(result.sum(), inputs) for result in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own functions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_formula_for_other_devices(weighted, dtype):
+    """Forced onto the CPU, where torch compiles it as well."""
+    image, kernel = (random(2, 3, 20, 21) * 255).to(dtype), (random(2, 3, 5, 4) * 255).to(dtype)
+    weight = (random(2, 3, 5, 4, seed=2) > 0.5).to(dtype) if weighted else None
+    problem = problem_of(image, kernel, (2, 1), 0, (1, 2), "mask" if weighted else "none")
+    for metric in (METRICS["l1"], METRICS["l2"]):
+        found = fused.compiled(metric, problem, image, kernel, weight)
+        expected = fused.run(metric, problem, image, kernel, weight)
+        if dtype is torch.uint8:
+            assert torch.equal(found.long(), expected)
+        else:
+            bound = fused.FUSED.error(metric, problem, image, kernel, weight)
+            assert ((found - expected).abs() <= 2 * bound).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_fused_gradients_are_those_of_the_formula(metric, weighted):
+    pointwise_ = METRICS[metric].pointwise
+    text = str(fused.trace(pointwise_))
+    for stride, dilation in (((1, 1), (1, 1)), ((2, 3), (1, 1)), ((3, 2), (2, 3))):
+        image, kernel = random(2, 3, 40, 300), random(2, 3, 7, 12, seed=1)
+        weight = random(2, 3, 7, 12, seed=2) if weighted else None
+        inputs = image.requires_grad_(), kernel.requires_grad_()
+        expected = pointwise.unfolded(pointwise_, *inputs, weight, stride, dilation)
+        slopes = torch.rand_like(expected)
+        found = torch.ops.patchsim.sums(*inputs, weight, text, stride, dilation)
+        for one, other in zip(
+            torch.autograd.grad(found, inputs, slopes),
+            torch.autograd.grad(expected, inputs, slopes),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other)
+
+
+def test_the_number_of_threads_makes_no_difference():
+    image, kernel = random(3, 300, 300, dtype=torch.float32), random(3, 16, 16, seed=1).float()
+    before = torch.get_num_threads()
+    try:
+        maps = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            maps.append(patchsim.l1_fused(image, kernel))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(maps[0], maps[1])
+    assert torch.equal(maps[0], maps[2])
+
+
+def test_blocks_cover_the_range_once(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    for count, multiple in ((1, 1), (7, 2), (100, 8), (12, 1)):
+        rows = [0] * count
+
+        def work(first, last, rows=rows, multiple=multiple):
+            assert first % multiple == 0
+            for row in range(first, last):
+                rows[row] += 1
+
+        threads.share(work, count, 10**9, multiple)
+        assert rows == [1] * count
+
+
+def test_errors_of_threads_are_raised():
+    def work(first, last):
+        if first > 0:
+            raise RuntimeError("in a block")
+
+    with pytest.raises(RuntimeError, match="in a block"):
+        threads.share(work, 100, 10**9)
+
+
+FORK = """
+import faulthandler, os, torch
+from patchsim import slide
+arguments = torch.rand(1, 3, 300, 300), torch.rand(1, 3, 16, 16), None, "abs((p-k))", (1, 1), (1, 1)
+slide.sums(*arguments)
+child = os.fork()
+faulthandler.dump_traceback_later(60, exit=True)
+slide.sums(*arguments)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_has_threads_of_its_own():
+    # In a fresh process: torch's own threads don't survive a fork either.
+    process = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+CALL = "import torch, patchsim; print(patchsim.l1_fused(torch.ones(1, 4, 4), torch.ones(1, 2, 2)))"
+COMPILED = (
+    "import numba.core.dispatcher as d; old = d._FunctionCompiler._compile_core\n"
+    "def core(*a): print('compiled'); return old(*a)\n"
+    "d._FunctionCompiler._compile_core = core\n"
+)
+
+
+def start(code, cache):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_kernels_are_compiled_once(tmp_path):
+    processes = [start(CALL, tmp_path) for _ in range(3)]  # that share a cache
+    for process in processes:
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert "tensor([[1., 1., 1.]" in output
+    assert list(tmp_path.rglob("*.nbc"))
+    output, _ = start(COMPILED + CALL, tmp_path).communicate()
+    assert "tensor([[1., 1., 1.]" in output
+    assert "compiled" not in output
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
+    nowhere = "import numba.core.caching as c; c.CacheImpl._locator_classes.clear()\n"
+    output, errors = start(nowhere + COMPILED + CALL, tmp_path).communicate()
+    assert "tensor([[1., 1., 1.]" in output, errors
+    assert "compiled" in output
+
+
+def test_importing_compiles_nothing():
+    code = "import sys, patchsim; print('numba' in sys.modules)"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "False\n"
+
+
+def test_importing_takes_hardly_longer_than_torch():
+    def seconds(module):
+        code = (
+            f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+        )
+        command = [sys.executable, "-c", code]
+        runs = (subprocess.run(command, capture_output=True, check=True) for _ in range(5))
+        return min(float(run.stdout) for run in runs)
+
+    assert seconds("patchsim") < 1.2 * seconds("torch")
+
+
+def test_integers_take_no_more_bits_than_they_need():
+    def arithmetic(metric, dtype):
+        return Arithmetic(fused.trace(METRICS[metric].pointwise), dtype)
+
+    bytes_ = arithmetic("l1", torch.uint8)
+    assert (bytes_.width, bytes_.part, bytes_.group) == (8, "uint16", 257)
+    squares = arithmetic("l2", torch.uint8)
+    assert (squares.width, squares.part, squares.group) == (16, "uint32", 66051)
+    words = arithmetic("l1", torch.int16)
+    assert (words.width, words.part, words.group) == (16, "uint32", 65537)
+    products = arithmetic("l2", torch.int16)
+    assert (products.width, products.part) == (32, "int64")
