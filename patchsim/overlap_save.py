@@ -200,7 +200,7 @@ def tiles(problem: Problem, size: Pair) -> int:
 
 def memory(problem: Problem, size: Pair) -> int:
     """Count the numbers that the threads hold: tiles, their spectra, a product and a result."""
-    points, busy = math.prod(size), min(torch.get_num_threads(), tiles(problem, size))
+    points, busy = math.prod(size), min(threads.count_threads(), tiles(problem, size))
     group = max(1, min(GROUP // (problem.channels * points), tiles(problem, size)))
     return 3 * busy * group * (problem.channels + 1) * points
 

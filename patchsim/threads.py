@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Barrier
+from threading import Barrier, local
 from typing import Any
 
 import torch
@@ -16,12 +16,20 @@ import torch
 WORTH_SHARING, WORTH_BALANCING = 10_000_000, 100_000_000
 
 
+_here = local()
+
+
+def count_threads() -> int:
+    """Return how many threads this one may use: torch's number, or 1 within `each`."""
+    return getattr(_here, "count", 0) or torch.get_num_threads()
+
+
 def share(work: Callable[[int, int], None], count: int, operations: int, multiple: int = 1) -> None:
     """Call ``work(first, last)`` for blocks that cover ``range(count)``, on several threads.
 
     Blocks begin at multiples of `multiple`; `operations` is the whole work's size.
     """
-    threads = torch.get_num_threads()
+    threads = count_threads()
     if threads == 1 or operations < WORTH_SHARING:
         work(0, count)
         return
@@ -41,7 +49,7 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
 
 def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
     """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself."""
-    threads = torch.get_num_threads()
+    threads = count_threads()
     if threads == 1 or len(jobs) == 1:
         for job in jobs:
             work(job)
@@ -64,6 +72,8 @@ def _single_threaded(threads: int) -> ThreadPoolExecutor:
 
     def start() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # makes torch take that number for this thread, once and for all
+        _here.count = 1
         started.wait()
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="patchsim", initializer=start)

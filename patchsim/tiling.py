@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import product
+from threading import Lock
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from patchsim import options
+from patchsim import options, threads
 from patchsim.backends.base import Backend, WindowFunction
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
@@ -53,19 +54,41 @@ def run(
             return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
-    output = image.new_empty(0)
-    for tile in _tiles(problem, size):
+    inference, lock = torch.is_inference_mode_enabled(), Lock()
+    output: list[Tensor] = []
+
+    def fill(tile: Tile) -> None:
         part = _part(problem, *(s.stop - s.start for s in tile))
-        patch = _cut(image, problem, tile)
         if problem.grad:
             # The autograd graph would hold the temporaries of all tiles: recompute them instead.
+            patch = _cut(image, problem, tile)
             piece = checkpoint(compute, patch, kernel, part, use_reentrant=False)
         else:
-            piece = compute(patch, kernel, part)
-        if output.numel() == 0:
-            output = piece.new_empty((problem.batch, problem.templates, *problem.map_size))
-        output[tile[0], :, tile[1], tile[2]] = piece
-    return output
+            with torch.inference_mode(inference), torch.set_grad_enabled(False):
+                piece = compute(_cut(image, problem, tile), kernel, part)
+        with lock:
+            if not output:
+                shape = problem.batch, problem.templates, *problem.map_size
+                output.append(piece.new_empty(shape))
+        output[0][tile[0], :, tile[1], tile[2]] = piece
+
+    tiles = list(_tiles(problem, size))
+    if _side_by_side(backend, problem):
+        threads.each(fill, tiles)
+    else:
+        for tile in tiles:
+            fill(tile)
+    return output[0]
+
+
+def _side_by_side(backend: Backend, problem: Problem) -> bool:
+    """Tell whether each tile is computed on one thread, several at a time.
+
+    torch's threads would be idle meanwhile, but not asleep: between calls they wait in a loop that
+    takes milliseconds from whatever else wants their core.
+    """
+    plain = problem.device.type == "cpu" and not problem.grad and not torch.compiler.is_compiling()
+    return backend.parallel and plain
 
 
 @lru_cache(maxsize=512)
@@ -78,11 +101,16 @@ def tile_size(
     """
     batch, (rows, cols) = problem.batch, problem.map_size
     wished = backend.windows(problem) if backend.windows else batch * rows * cols
+    whole = batch * rows * cols
 
     def fits() -> bool:
-        if batch * rows * cols > max(1, wished):
+        windows = batch * rows * cols
+        if windows > max(1, wished):
             return False
-        return backend.work(_part(problem, batch, rows, cols), metric).bytes <= max_memory
+        together = threads.count_threads() if _side_by_side(backend, problem) else 1
+        together = together if windows < whole else 1
+        needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
+        return together * needed <= max_memory
 
     while not fits() and (batch, rows, cols) != (1, 1, 1):
         if batch > 1:

@@ -62,6 +62,8 @@ class Backend:
         measured them on one machine (2 cores with AVX-512). Plans depend on their ratios only.
     windows : callable, optional
         problem -> the number of windows beyond which larger tiles make it slower.
+    parallel : bool
+        Whether it is faster to compute several tiles at a time on a CPU, each on one thread.
     """
 
     name: str
@@ -72,3 +74,4 @@ class Backend:
     memory: str
     rates: Mapping[str, Rate]
     windows: Callable[[Problem], int] | None = None
+    parallel: bool = False

@@ -10,7 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds, overlap_save
+from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric, Term
 from patchsim.problem import Problem
@@ -203,11 +203,14 @@ def work(problem: Problem, metric: Metric) -> Work:
 
 
 def _windows(problem: Problem) -> int:
-    """Few enough that their sums still lie in the cache when they are divided.
+    """A band for each thread, of so few windows that their sums lie in the cache when divided.
 
-    But a band of many times the template's height, as neighbouring bands share that many rows.
+    But of several times the template's height, as neighbouring bands share that many rows.
     """
-    return max(2**22 // problem.templates, 4 * problem.extent[0] * problem.map_size[1])
+    rows, cols = problem.map_size
+    share = -(-problem.batch * rows // threads.count_threads()) * cols
+    fewest = max(2**19, 3 * problem.extent[0] * cols)
+    return max(min(2**22 // problem.templates, share), fewest)
 
 
 FFT = Backend(
@@ -224,4 +227,5 @@ FFT = Backend(
         "int16": (11000, 0.23),
     },
     windows=_windows,
+    parallel=True,
 )

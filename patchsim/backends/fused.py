@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchsim import bounds, pointwise, slide
+from patchsim import bounds, pointwise, slide, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.emit import Arithmetic
 from patchsim.expression import function as function_of
@@ -171,6 +171,18 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
+def _windows(problem: Problem) -> int:
+    """A tile's sums still lie in the cache when they are divided, and every thread gets some tiles.
+
+    But so many operations a tile that handing it to a thread doesn't matter.
+    """
+    rows, cols = problem.map_size
+    # With a stride every tile rearranges its part of the image, which overlaps its neighbour's.
+    tiles = threads.count_threads() * (4 if problem.stride == (1, 1) else 1)
+    share = -(-problem.batch * rows // tiles) * cols
+    return max(min(2**17 // problem.templates, share), 2**22 // (problem.templates * problem.taps))
+
+
 FUSED = Backend(
     name="fused",
     run=run,
@@ -184,6 +196,6 @@ FUSED = Backend(
         "uint8": (14000, 0.012),
         "int16": (15000, 0.022),
     },
-    # Sums that still lie in the cache are divided several times as fast.
-    windows=lambda problem: 2**18 // problem.templates,
+    windows=_windows,
+    parallel=True,
 )
