@@ -2,7 +2,7 @@
 
     python experiments/speed.py targets            # a minute or two: the claims of the README
     python experiments/speed.py grid [--limit 60]  # hours in full; a smaller limit skips more
-    python experiments/speed.py plot
+    python experiments/speed.py report             # again from grid.csv: summary and picture
 
 The contestants of a case take turns, so that a drift of the machine's speed touches all alike. A
 turn is a burst of calls for about 20 ms (one call where it takes longer), as a program that calls
@@ -360,14 +360,19 @@ def grid(turns, limit, strides, templates, sizes):
         times = measure(runs, turns)
         rows += [row(case, name, times.get(name, ()), refusals[name]) for name in CONTESTANTS]
         write("grid.csv", rows)
-    summarise(rows)
+
+
+def read():
+    """Read the grid."""
+    with (RESULTS / "grid.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def summarise(rows):
     """Print what the grid says about the targets."""
     cells = {}
     for r in rows:
-        key = tuple(r[c] for c in COLUMNS[:7])
+        key = (*(int(r[c]) for c in COLUMNS[:6]), r["dtype"])
         cells.setdefault(key, {})[r["contestant"]] = float(r["median_ms"] or "nan")
     for dtype, channels in product(("float32", "uint8"), (3, 1)):
         ratios = {
@@ -397,12 +402,11 @@ def summarise(rows):
     print("  above 1.3: " + ", ".join(f"{k} {r:.2f}" for r, *k in regrets if r > 1.3))
 
 
-def plot():
-    """Draw time against template size, from grid.csv."""
+def plot(rows):
+    """Draw time against template size."""
     import matplotlib.pyplot as plt
 
-    with (RESULTS / "grid.csv").open(encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["median_ms"]]
+    rows = [r for r in rows if r["median_ms"]]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for ax, dtype in zip(axes, ("float32", "uint8"), strict=True):
         for name in CONTESTANTS:
@@ -432,7 +436,7 @@ def plot():
 def main():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("targets", "grid", "plot"))
+    parser.add_argument("what", choices=("targets", "grid", "report"))
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--limit", type=float, default=60, help="seconds a call (default: 60)")
     parser.add_argument("--strides", type=int, nargs="+", default=[1, 2, 4])
@@ -444,7 +448,8 @@ def main():
     elif options.what == "grid":
         grid(options.turns, options.limit, options.strides, options.templates, options.sizes)
     if options.what != "targets":
-        plot()
+        summarise(read())
+        plot(read())
 
 
 if __name__ == "__main__":

@@ -76,8 +76,9 @@ def similarity(
     -----
     Integers are exact on every backend: sums are computed without rounding, then divided. Floats
     are within `error_bound`. A NaN or inf in the image spoils the windows that hold it, no other.
-    Time is O(B·N·C·Ho·Wo·h·w) for loop, unfold, shift and conv2d, O(C·H·W·log(H·W)) per image and
-    template for fft; memory beyond input and output stays under `patchsim.options.max_memory`.
+    Time is O(B·N·C·Ho·Wo·h·w) for loop, unfold, shift, fused and conv2d, O(C·H·W·log(h·w)) per
+    image and template for fft; memory beyond input and output stays under
+    `patchsim.options.max_memory`.
 
     Examples
     --------

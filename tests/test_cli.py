@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import patchsim
-from patchsim import cli
+from patchsim import cli, rates, warmup
 from patchsim.images import read_images
 
 IMAGES = Path(__file__).parents[1] / "experiments" / "images"
@@ -178,3 +178,16 @@ def test_images_of_all_kinds(tmp_path):
     plain, deep = read_images(tmp_path / "grey.png", tmp_path / "deep.png")
     torch.testing.assert_close(deep, plain)
     assert deep.dtype is torch.float32
+
+
+def test_warmup(monkeypatch, capsys):
+    monkeypatch.setattr(warmup, "DTYPES", (torch.float32, torch.uint8))
+    assert cli.main(["warmup"]) == 0
+    assert capsys.readouterr().out == "every kernel is compiled\n"
+
+
+def test_calibrate(monkeypatch, capsys):
+    monkeypatch.setattr(rates, "measure", lambda backend, dtype: (1000.0, 0.5))
+    assert cli.main(["calibrate"]) == 0
+    assert capsys.readouterr().out == f"wrote {rates.rates_path()}\n"
+    assert rates.rates_path().exists()

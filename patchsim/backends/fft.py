@@ -205,11 +205,11 @@ def work(problem: Problem, metric: Metric) -> Work:
 def _windows(problem: Problem) -> int:
     """A band for each thread, of so few windows that their sums lie in the cache when divided.
 
-    But of several times the template's height, as neighbouring bands share that many rows.
+    But of twice the template's height, as neighbouring bands share that many rows.
     """
     rows, cols = problem.map_size
     share = -(-problem.batch * rows // threads.count_threads()) * cols
-    fewest = max(2**19, 3 * problem.extent[0] * cols)
+    fewest = max(2**15, 2 * problem.extent[0] * cols)
     return max(min(2**22 // problem.templates, share), fewest)
 
 
