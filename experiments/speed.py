@@ -43,6 +43,7 @@ from patchsim.rates import machine
 RESULTS = Path(__file__).parent / "results"
 BURST = 0.02  # seconds of a turn
 MEMORY = 8e9  # bytes that a contestant may take
+ROOFLINE = "l1 at the machine's limit"
 SIZES = [(101, 101), (512, 512), (1080, 1920), (2048, 2048), (4096, 4096)]
 TAPS = [3, 8, 16, 32, 64, 200]
 COLUMNS = [
@@ -346,7 +347,8 @@ def grid(turns, limit, strides, templates, sizes):
         )
         if taps <= min(size)
     ]
-    rows = []
+    rows, roof = [], roofline()
+    print(f"roofline: {roof:.1f} G differences/s, float32")
     for size, taps, channels, stride, count, dtype in tqdm(cells):
         case = Case(size, (taps, taps), channels, stride, count, dtype)
         refusals = {name: c.refusal(case, limit) for name, c in CONTESTANTS.items()}
@@ -359,6 +361,8 @@ def grid(turns, limit, strides, templates, sizes):
             check(case, runs)
         times = measure(runs, turns)
         rows += [row(case, name, times.get(name, ()), refusals[name]) for name in CONTESTANTS]
+        if dtype is torch.float32:
+            rows.append(row(case, ROOFLINE, 2 * [case.differences / roof / 1e6]))
         write("grid.csv", rows)
 
 
@@ -409,7 +413,7 @@ def plot(rows):
     rows = [r for r in rows if r["median_ms"]]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, layout="constrained")
     for ax, dtype in zip(axes, ("float32", "uint8"), strict=True):
-        for name in CONTESTANTS:
+        for name in (*CONTESTANTS, ROOFLINE):
             wanted = {"width": "1920", "channels": "3", "stride": "1", "templates": "1"}
             points = [
                 (int(r["taps"]), float(r["median_ms"]))

@@ -40,7 +40,10 @@ class Recipe:
 
 @lru_cache(maxsize=64)
 def recipe(metric: Metric) -> Recipe | None:
-    """Read a metric's terms; None where a function isn't written with + − * ** and abs()."""
+    """Read a metric's terms; None where a function isn't written with + − * ** and abs().
+
+    And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
+    """
     boxed, crosses, constants = Expression("number", value=0), [], []
     for term in metric.terms:
         if term.f is None:
@@ -54,6 +57,8 @@ def recipe(metric: Metric) -> Recipe | None:
             boxed = boxed + term.scale * read
         else:
             crosses.append((str(read), term.g, term.scale))
+    if not crosses or boxed.op == "number":
+        return None
     return Recipe(str(boxed), tuple(crosses), tuple(constants))
 
 
@@ -89,7 +94,9 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     centre = torch.as_tensor(algebra.middle(problem, kernel), dtype=dtype)
     centre = centre.expand(problem.channels, 1, 1).contiguous()
     centred = kernel.to(dtype) - centre
-    constants = sum(scale * g(centred).sum((1, 2, 3)) for scale, g in terms.constants)
+    constants = centred.new_zeros(problem.templates)
+    for scale, g in terms.constants:
+        constants += scale * g(centred).sum((1, 2, 3))
     box = jit.box(terms.box, image.dtype, dtype)
     rows, cols = problem.map_size
     boxes = image.new_empty((problem.batch, 1, rows, cols), dtype=dtype)

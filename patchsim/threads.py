@@ -21,6 +21,8 @@ _here = local()
 
 def count_threads() -> int:
     """Return how many threads this one may use: torch's number, or 1 within `each`."""
+    if torch.compiler.is_compiling():  # which can't read it
+        return 1
     return getattr(_here, "count", 0) or torch.get_num_threads()
 
 

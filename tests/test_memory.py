@@ -33,6 +33,8 @@ print(peak() - before - scores.numel() * scores.itemsize)
     [
         ("l1_unfold", (1024, 32, 4)),
         ("l1_shift", (2048, 8, 1)),
+        ("l1_fused", (2048, 8, 1)),
+        ("l1_fused", (2048, 8, 3)),
         ("l2_conv2d", (2048, 8, 1)),
         ("l2_conv2d", (512, 48, 2)),
         ("l2_fft", (2048, 64, 1)),
