@@ -433,7 +433,9 @@ def plot(rows):
         ax.minorticks_off()
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds (median)")
-    axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes[1].legend(
+        *axes[0].get_legend_handles_labels(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
+    )
     figure.savefig(RESULTS / "speed.png", dpi=110)
 
 
