@@ -82,8 +82,8 @@ def _term_sums(
     if term.f is None:
         numbers: Tensor = factors.sum((1, 2, 3), dtype=dtype)
         return numbers[:, None, None]
-    peaks = largest(term.f, problem), largest(term.g, problem)
-    return correlate(problem, term.f(image), factors, peaks if exact else None)
+    peaks = (largest(term.f, problem), largest(term.g, problem)) if exact else None
+    return correlate(problem, term.f(image), factors, peaks)
 
 
 def _box_sum(term: Term, problem: Problem, image: Tensor) -> Tensor:
@@ -121,9 +121,8 @@ def _integer_middle(value_range: tuple[int, int]) -> int:
 
 
 def largest(function: Scalar | None, problem: Problem) -> int:
-    """Greatest magnitude of f or g on centred integers; 0 for real numbers."""
-    if problem.value_range is None:
-        return 0
+    """Greatest magnitude of f or g on centred integers."""
+    assert problem.value_range is not None
     if function is None:
         return 1
     centre = _integer_middle(problem.value_range)

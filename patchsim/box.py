@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +36,8 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
     floats = values.is_floating_point() and dtype.is_floating_point
     plain = values.device.type == "cpu" and not values.requires_grad
     if floats and plain and problem.dilation == (1, 1) and not torch.compiler.is_compiling():
-        return _by_kernel(values, problem, dtype)
+        nothing = values.new_zeros(values.shape[1], dtype=dtype)
+        return expression_sum("p", values, Planes(values, (1, 1)), nothing, problem)
     planes = values.sum(1, keepdim=True, dtype=dtype)
     for axis, dim in enumerate((-2, -1)):
         planes = _run_sum(planes, dim, problem.kernel_size[axis], problem.dilation[axis])
@@ -46,14 +46,21 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
     return planes
 
 
-def _by_kernel(values: Tensor, problem: Problem, dtype: torch.dtype) -> Tensor:
+def expression_sum(
+    text: str, image: Tensor, planes: Planes, centre: Tensor, problem: Problem
+) -> Tensor:
+    """Sum an expression of p − centre over boxes of an image on the CPU, in centre's dtype.
+
+    text is of p alone (see `patchsim.expression.parse`), planes are image's at stride 1, centre is
+    (C,), and dilation must be 1. Otherwise as `box_sum`, which is that of "p" and centre 0.
+    """
     rows, cols = problem.map_size
-    sums = values.new_empty((len(values), 1, rows, cols), dtype=dtype)
-    planes, nothing = Planes(values, (1, 1)), np.zeros(values.shape[1], sums.numpy().dtype)
-    layout = (*planes.steps[:2], planes.pitch), tuple(values.shape[2:])
-    arguments = planes.flat, nothing, sums.numpy(), *layout, *problem.kernel_size, *problem.stride
-    run = partial(jit.box("p", values.dtype, dtype), *arguments)
-    threads.share(run, rows, 100 * values.numel())
+    sums = centre.new_empty((len(image), 1, rows, cols))
+    layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[2:])
+    arguments = planes.flat, centre.numpy(), sums.numpy(), *layout
+    box = jit.box(text, image.dtype, centre.dtype)
+    run = partial(box, *arguments, *problem.kernel_size, *problem.stride)
+    threads.share(run, rows, 100 * image.numel())
     return sums
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from patchsim import algebra, jit, threads
+from patchsim.box import expression_sum
 from patchsim.expression import Expression, trace
 from patchsim.metrics.base import Metric, Scalar
 from patchsim.problem import Pair, Problem
@@ -97,65 +98,49 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     constants = centred.new_zeros(problem.templates)
     for scale, g in terms.constants:
         constants += scale * g(centred).sum((1, 2, 3))
-    box = jit.box(terms.box, image.dtype, dtype)
-    rows, cols = problem.map_size
-    boxes = image.new_empty((problem.batch, 1, rows, cols), dtype=dtype)
-    source, middles = _Source(image), centre.flatten().numpy()
-    arguments = source.flat, middles, boxes.numpy(), source.steps, source.shape
-    threads.share(
-        partial(box, *arguments, *problem.kernel_size, *problem.stride), rows, 100 * image.numel()
-    )
+    planes, middles = Planes(image, (1, 1)), centre.flatten()
+    boxes = expression_sum(terms.box, image, planes, middles, problem)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
     # they would spoil all.
     if not exact and not math.isfinite(image.sum()):
-        source = _Source(image.nan_to_num(0, 0, 0))
-    tiles = _Tiles(metric, problem, centred.nan_to_num(0, 0, 0), source, middles)
-    sums = image.new_empty((problem.batch, problem.templates, rows, cols), dtype=dtype)
+        planes = Planes(image.nan_to_num(0, 0, 0), (1, 1))
+    tiles = _Tiles(terms, problem, centred.nan_to_num(0, 0, 0), planes, middles)
+    sums = centred.new_empty((problem.batch, problem.templates, *problem.map_size))
     finish = partial(tiles.add, constants.tolist(), boxes.numpy(), sums.numpy())
     threads.each(finish, tiles.jobs)
     return sums
-
-
-class _Source:
-    """A flat image, how far its images, channels and rows lie apart, and its height and width."""
-
-    def __init__(self, image: Tensor) -> None:
-        planes = Planes(image, (1, 1))
-        self.flat, self.steps = planes.flat, (*planes.steps[:2], planes.pitch)
-        self.shape = tuple(image.shape[2:])
 
 
 class _Tiles:
     """Tiles of an image, the spectra of the templates, and where the tiles' results go."""
 
     def __init__(
-        self, metric: Metric, problem: Problem, kernel: Tensor, source: _Source, middles: Any
+        self, terms: Recipe, problem: Problem, kernel: Tensor, planes: Planes, centre: Tensor
     ) -> None:
-        terms = recipe(metric)
-        assert terms is not None
-        self.problem, self.source, self.middles = problem, source, middles
+        self.problem, self.flat, self.centre = problem, planes.flat, centre.numpy()
+        self.layout = (*planes.steps[:2], planes.pitch), problem.image_size
         self.size, dtype = tile(problem), kernel.dtype
         self.jobs = _jobs(problem, self.size)
         factors = torch.cat([scale * g(kernel) for _, g, scale in terms.crosses], 1)
         self.spectra = torch.fft.rfft2(factors, s=self.size).conj().resolve_conj()
         self.gathers = [
-            jit.gather(text, _dtype(source.flat), dtype) for text, _, _ in terms.crosses
+            jit.gather(text, problem.value_dtype, dtype) for text, _, _ in terms.crosses
         ]
         self.combine = jit.combine(dtype)
-        planes = len(self.gathers) * problem.channels
-        self.shape = max(count for *_, count in self.jobs), planes, *self.size
+        depth = len(self.gathers) * problem.channels
+        self.shape = max(count for *_, count in self.jobs), depth, *self.size
         self.own = local()
 
     def add(self, constants: list[float], boxes: Any, sums: Any, job: Job) -> None:
         """Add boxes, constants and the correlations of a group of tiles."""
         b, top, left, count = job
-        problem, source, valid = self.problem, self.source, _valid(self.problem, self.size)
+        problem, valid = self.problem, _valid(self.problem, self.size)
         if not hasattr(self.own, "tiles"):
             self.own.tiles = torch.empty(self.shape, dtype=self.spectra.real.dtype)
         tiles = self.own.tiles[:count]
         for r, gather in enumerate(self.gathers):
             place = b, top, left, valid[1], r * problem.channels
-            gather(source.flat, self.middles, tiles.numpy(), source.steps, source.shape, *place)
+            gather(self.flat, self.centre, tiles.numpy(), *self.layout, *place)
         # rfft2 would call a transform of MKL that wakes threads of its own, even here.
         spectrum = torch.fft.fft(torch.fft.rfft(tiles), dim=-2)  # (G, R·C, L, M/2 + 1)
         for n, template in enumerate(self.spectra):
@@ -167,11 +152,6 @@ class _Tiles:
                 result.round_()
             values = result.numpy(), boxes, constants[n], sums
             self.combine(*values, b, n, top, left, valid, problem.stride)
-
-
-def _dtype(array: Any) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, array.dtype.name)
-    return dtype
 
 
 #: Image, top, left, and the number of tiles side by side.

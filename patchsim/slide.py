@@ -212,9 +212,9 @@ def template_gradient(
     slopes = gradient.contiguous().numpy()
     offsets, result = planes.offsets(kernel.shape, dilation), kernel.new_zeros(kernel.shape)
     sums = result.view(len(kernel), -1).numpy()
-    operations = 5 * slopes[0].size * offsets.size
+    operations, taps = 5 * slopes[0].size * offsets.size, _taps(kernel, weight)
     for b in range(len(image)):
         place = b, b * planes.steps[0], 0
-        arguments = planes.flat, slopes, offsets, *_taps(kernel, weight), sums, place, planes.pitch
+        arguments = planes.flat, slopes, offsets, *taps, sums, place, planes.pitch
         threads.share(partial(run, *arguments, 1, CHUNK), offsets.size, operations)
     return result

@@ -12,8 +12,7 @@ from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.metrics import METRICS
 from patchsim.problem import Problem
-
-DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int16)
+from patchsim.rates import DTYPES
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
