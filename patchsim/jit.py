@@ -12,15 +12,17 @@ beside this package or, where that can't be written, in the user's cache directo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 
-from patchsim import emit, templates
+from patchsim import emit, heap, templates
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
+from patchsim.instructions import Instruction, sweep
+from patchsim.problem import INTEGER_RANGES
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
 #: inf and the order of other operations keep their meaning.
@@ -53,7 +55,7 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     names = [shifted, "k", *(["w"] if weighted else []), *([fixed] if fixed else [])]
     template = templates.REDUCE if form == "template gradient" else templates.SLIDE
     source = _source(template, weighted, fixed is not None, arithmetic)
-    return _compile(source, [_signature(form, weighted, arithmetic)], arithmetic, names)
+    return _compile(source, [_signature(form, weighted, arithmetic)], *_term(arithmetic, names))
 
 
 @cache
@@ -82,7 +84,8 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     of `dtype`, whose images, channels and rows lie `steps` apart. centre (C,) is subtracted.
 
     Down, each window is the end of one block of h rows and the beginning of the next (van Herk
-    1992, Gil and Werman 1993, for sums); across, runs of 1, 2, 4, … pixels are added.
+    1992, Gil and Werman 1993, for sums); across, runs of 1, 2, 4, … pixels are added. Of integers,
+    which must stay below 2⁵³ in `total`, running sums are kept instead.
     """
     from numba import types
 
@@ -90,39 +93,87 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     pair, triple = _tuple(2), _tuple(3)
     arrays = value[::1], sums[::1], sums[:, :, :, ::1]
     signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
-    return _compile_of_one(text, templates.BOX, total, signature)
+    template = templates.RUNNING_BOX if dtype in INTEGER_RANGES else templates.BOX
+    return _compile_of_one(text, template, total, signature)
 
 
 @cache
 def gather(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
-    """Compile a copy of an expression of p − centre into tiles.
+    """Compile a copy of an expression of p − centre into pairs of tiles.
 
-    (image, centre, tiles, steps, (H, W), b, top, left, across, plane): from `plane` on, C planes of
-    tiles (G, at least C, L, M) of dtype `total` are filled from row `top` and columns left,
-    left + across, … of one image, with zeros beyond it. Other arguments as for `box`.
+    (image, centre, pairs, steps, (H, W), grid, valid, plane, first, last): of the tiles, of which
+    each image has `grid` (down, across), those from first to last are copied to pairs
+    (⌈G/2⌉, at least C, L, M, 2) of dtype `total`, from `plane` on, with zeros beyond the image.
+    Tiles begin `valid` rows and columns apart. Other arguments as for `box`.
     """
     from numba import types
 
     value, sums = _type(dtype), _type(total)
-    arrays = value[::1], sums[::1], sums[:, :, :, ::1]
-    signature = types.void(*arrays, _tuple(3), _tuple(2), *[types.int64] * 5)
+    arrays = value[::1], sums[::1], sums[:, :, :, :, ::1]
+    signature = types.void(*arrays, _tuple(3), *[_tuple(2)] * 3, *[types.int64] * 3)
     return _compile_of_one(text, templates.GATHER, total, signature)
 
 
 @cache
-def combine(dtype: torch.dtype) -> Kernel:
-    """Compile (products, boxes, constant, sums, b, n, top, left, valid, stride).
+def combine(dtype: torch.dtype, exact: bool) -> Kernel:
+    """Compile (products, boxes, constant, sums, n, grid, valid, stride, first, last).
 
-    max(0, boxes + products + constant), with products (G, L, M) of tiles side by side, of which
-    the first `valid` rows and columns count; every stride-th goes to image b and template n of
-    sums (B, N, Ho, Wo), whose row 0 and column 0 of stride 1 are `top` and `left` of the first.
+    max(0, boxes + products + constant), with products (⌈G/2⌉, L, M, 2) of pairs of tiles as for
+    `gather`, of which the first `valid` rows and columns count, rounded to integers if `exact`.
+    Every stride-th goes to template n of sums (B, N, Ho, Wo).
     """
     from numba import types
 
     value = _type(dtype)
-    arrays = value[:, :, ::1], value[:, :, :, ::1], value, value[:, :, :, ::1]
-    signature = types.void(*arrays, *[types.int64] * 4, _tuple(2), _tuple(2))
-    return _compile(templates.COMBINE, [signature])
+    arrays = value[:, :, :, ::1], value[:, :, :, ::1], value, value[:, :, :, ::1]
+    signature = types.void(*arrays, types.int64, *[_tuple(2)] * 3, *[types.int64] * 2)
+    return _compile(templates.COMBINE.format(rounded="np.rint" if exact else ""), [signature])
+
+
+@cache
+def spread(step: int, size: int) -> Kernel:
+    """Compile (image, spread, steps, cols, first, last), which lays bytes out for `quads`.
+
+    Every `step` pixels of the flat image's rows (B·C·H of them, of which first to last are spread)
+    `size` bytes are copied to spread (B, C, H, pitch), so that they overlap; zeros after a row.
+    """
+    from numba import types
+
+    arrays = types.uint8[::1], types.uint8[:, :, :, ::1]
+    signature = types.void(*arrays, _tuple(3), *[types.int64] * 3)
+    return _compile(templates.SPREAD.format(step=step, size=size), [signature])
+
+
+@cache
+def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
+    """Compile (spread, offsets, words, factor, sums, to_image, to_row, chunk, first, last).
+
+    To the windows of sums (B, N, Ho, Wo) `factor` times the sums over groups of so many `words` of
+    four taps are added. Group t meets the bytes offsets[t] after those of a window's start; images
+    and rows of windows lie to_image and to_row apart. Of all B·⌈Ho/rows⌉ blocks of `rows` rows
+    those from first to last are computed. Each row of a block has taps of its own, to be compared
+    with the pixels of the first: words is (N·rows, groups·words). At most `chunk` windows are
+    summed at a time.
+    """
+    from numba import types
+
+    unroll = UNROLL // words
+    source = templates.QUADS.format(
+        windows=instruction.register // instruction.spread,
+        spread=instruction.spread,
+        part=instruction.part,
+        group=instruction.limit // words,
+        words=words,
+        rows=rows,
+        unroll=unroll,
+    )
+    functions = {
+        name: sweep(instruction, words, groups, rows)
+        for name, groups in (("many", unroll), ("one", 1))
+    }
+    taps = types.int64[::1], types.int32[:, ::1], types.float64
+    signature = types.void(types.uint8[::1], *taps, types.float64[:, :, :, ::1], *[types.int64] * 5)
+    return _compile(source, [signature], functions, str(instruction))
 
 
 def _type(dtype: torch.dtype) -> Any:
@@ -141,26 +192,27 @@ def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any
     """Compile a kernel around a function of one number, computed in `total`."""
     arithmetic = Arithmetic(parse(text), total)
     source = template.format(total=arithmetic.total)
-    return _compile(source, [signature], arithmetic, ["p"])
+    return _compile(source, [signature], *_term(arithmetic, ["p"]))
+
+
+def _term(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Make ``term``, which adds an expression of variables, and a text that identifies it."""
+    return {"term": emit.intrinsic(arithmetic, names)}, f"{arithmetic.expression} {names}"
 
 
 def _compile(
-    source: str,
-    signatures: list[Any],
-    arithmetic: Arithmetic | None = None,
-    names: Sequence[str] = (),
+    source: str, signatures: list[Any], functions: Mapping[str, Any] = {}, key: str = ""
 ) -> Kernel:
-    """Compile a kernel, in which ``term`` adds the expression of the variables `names`."""
+    """Compile a kernel that calls `functions`, on which it depends as `key` says."""
     import numba
     import numpy as np
 
+    heap.keep()
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
     # from, and drops it when that file changes.
-    key = f"{source} {arithmetic and arithmetic.expression} {names} {signatures}"
+    key = f"{source} {key} {signatures}"
     name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    namespace: dict[str, Any] = {"np": np, "__name__": __name__}
-    if arithmetic:
-        namespace["term"] = emit.intrinsic(arithmetic, names)
+    namespace: dict[str, Any] = {"np": np, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
     try:

@@ -8,8 +8,6 @@ its cache.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
 from threading import local
@@ -20,9 +18,9 @@ from torch import Tensor
 
 from patchsim import algebra, jit, threads
 from patchsim.box import expression_sum
-from patchsim.expression import Expression, trace
-from patchsim.metrics.base import Metric, Scalar
+from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
+from patchsim.recipe import Recipe, read
 from patchsim.slide import Planes
 
 #: Numbers in the tiles that are transformed together: enough to make up for a call's overhead, few
@@ -30,48 +28,11 @@ from patchsim.slide import Planes
 GROUP = 2**17
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """An expansion as texts: what to box, and per cross term its factors and scale."""
-
-    box: str
-    crosses: tuple[tuple[str, Scalar, int], ...]
-    constants: tuple[tuple[int, Scalar], ...]
-
-
-@lru_cache(maxsize=64)
-def recipe(metric: Metric) -> Recipe | None:
-    """Read a metric's terms; None where a function isn't written with + − * ** and abs().
-
-    And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
-    """
-    boxed, crosses, constants = Expression("number", value=0), [], []
-    for term in metric.terms:
-        if term.f is None:
-            assert term.g is not None
-            constants.append((term.scale, term.g))
-            continue
-        read = trace(_of_two(term.f))
-        if read is None:
-            return None
-        if term.g is None:
-            boxed = boxed + term.scale * read
-        else:
-            crosses.append((str(read), term.g, term.scale))
-    if not crosses or boxed.op == "number":
-        return None
-    return Recipe(str(boxed), tuple(crosses), tuple(constants))
-
-
-def _of_two(function: Scalar) -> Callable[[Any, Any], Any]:
-    return lambda p, k: function(p)
-
-
 def can(metric: Metric, problem: Problem) -> bool:
     """Tell whether `window_sums` computes this."""
     cpu = problem.device.type == "cpu" and not torch.compiler.is_compiling()
     plain = problem.weighting == "none" and problem.dilation == (1, 1) and not problem.grad
-    return cpu and plain and recipe(metric) is not None
+    return cpu and plain and read(metric) is not None
 
 
 def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
@@ -90,7 +51,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     image, kernel = image.detach(), kernel.detach()
     exact = problem.value_range is not None
     dtype = torch.float64 if exact else problem.value_dtype
-    terms = recipe(metric)
+    terms = read(metric)
     assert terms is not None
     centre = torch.as_tensor(algebra.middle(problem, kernel), dtype=dtype)
     centre = centre.expand(problem.channels, 1, 1).contiguous()
@@ -112,7 +73,11 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
 
 
 class _Tiles:
-    """Tiles of an image, the spectra of the templates, and where the tiles' results go."""
+    """Tiles of an image, the spectra of the templates, and where the tiles' results go.
+
+    Two tiles are the real and the imaginary part of one complex signal: templates being real, so
+    are their results.
+    """
 
     def __init__(
         self, terms: Recipe, problem: Problem, kernel: Tensor, planes: Planes, centre: Tensor
@@ -120,56 +85,42 @@ class _Tiles:
         self.problem, self.flat, self.centre = problem, planes.flat, centre.numpy()
         self.layout = (*planes.steps[:2], planes.pitch), problem.image_size
         self.size, dtype = tile(problem), kernel.dtype
-        self.jobs = _jobs(problem, self.size)
+        self.grid, self.valid = _grid(problem, self.size), _valid(problem, self.size)
+        count, together = tiles(problem, self.size), _together(problem, self.size)
+        self.jobs = [(i, min(i + together, count)) for i in range(0, count, together)]
         factors = torch.cat([scale * g(kernel) for _, g, scale in terms.crosses], 1)
-        self.spectra = torch.fft.rfft2(factors, s=self.size).conj().resolve_conj()
+        # Rows first, of which most are zeros and need no transform.
+        spectra = torch.fft.fft(torch.fft.fft(factors, self.size[1]), self.size[0], dim=-2)
+        self.spectra = spectra.conj().resolve_conj()
         self.gathers = [
             jit.gather(text, problem.value_dtype, dtype) for text, _, _ in terms.crosses
         ]
-        self.combine = jit.combine(dtype)
+        self.combine = jit.combine(dtype, problem.value_range is not None)
         depth = len(self.gathers) * problem.channels
-        self.shape = max(count for *_, count in self.jobs), depth, *self.size
+        self.shape = -(-min(together, count) // 2), depth, *self.size, 2
         self.own = local()
 
-    def add(self, constants: list[float], boxes: Any, sums: Any, job: Job) -> None:
+    def add(self, constants: list[float], boxes: Any, sums: Any, job: Pair) -> None:
         """Add boxes, constants and the correlations of a group of tiles."""
-        b, top, left, count = job
-        problem, valid = self.problem, _valid(self.problem, self.size)
-        if not hasattr(self.own, "tiles"):
-            self.own.tiles = torch.empty(self.shape, dtype=self.spectra.real.dtype)
-        tiles = self.own.tiles[:count]
+        if not hasattr(self.own, "pairs"):
+            self.own.pairs = torch.zeros(self.shape, dtype=self.spectra.real.dtype)
+        pairs = self.own.pairs[: -(-(job[1] - job[0]) // 2)]
         for r, gather in enumerate(self.gathers):
-            place = b, top, left, valid[1], r * problem.channels
-            gather(self.flat, self.centre, tiles.numpy(), *self.layout, *place)
-        # rfft2 would call a transform of MKL that wakes threads of its own, even here.
-        spectrum = torch.fft.fft(torch.fft.rfft(tiles), dim=-2)  # (G, R·C, L, M/2 + 1)
+            where = *self.layout, self.grid, self.valid, r * self.problem.channels
+            gather(self.flat, self.centre, pairs.numpy(), *where, *job)
+        spectrum = torch.fft.fft2(torch.view_as_complex(pairs))  # (pairs, R·C, L, M)
         for n, template in enumerate(self.spectra):
             products = spectrum[:, 0] * template[0]
             for c in range(1, len(template)):
                 products.addcmul_(spectrum[:, c], template[c])
-            result = torch.fft.irfft2(products, s=self.size)
-            if problem.value_range is not None:
-                result.round_()
-            values = result.numpy(), boxes, constants[n], sums
-            self.combine(*values, b, n, top, left, valid, problem.stride)
+            result = torch.view_as_real(torch.fft.ifft2(products)).numpy()
+            place = n, self.grid, self.valid, self.problem.stride
+            self.combine(result, boxes, constants[n], sums, *place, *job)
 
 
-#: Image, top, left, and the number of tiles side by side.
-Job = tuple[int, int, int, int]
-
-
-def _jobs(problem: Problem, size: Pair) -> list[Job]:
-    """List groups of tiles that hold every window."""
-    down, across = _valid(problem, size)
-    (height, width), (rows, cols) = problem.image_size, problem.extent
-    side_by_side = -(-(width - cols + 1) // across)
-    together = max(1, GROUP // (problem.channels * math.prod(size)))
-    return [
-        (b, top, first * across, min(together, side_by_side - first))
-        for b in range(problem.batch)
-        for top in range(0, height - rows + 1, down)
-        for first in range(0, side_by_side, together)
-    ]
+def _together(problem: Problem, size: Pair) -> int:
+    """Choose how many tiles are transformed together, an even number."""
+    return 2 * max(1, GROUP // (2 * problem.channels * math.prod(size)))
 
 
 def _valid(problem: Problem, size: Pair) -> Pair:
@@ -178,33 +129,43 @@ def _valid(problem: Problem, size: Pair) -> Pair:
     return length - rows + 1, breadth - cols + 1
 
 
-def tiles(problem: Problem, size: Pair) -> int:
-    """Count the tiles of that size that hold every window."""
+def _grid(problem: Problem, size: Pair) -> Pair:
+    """Count the tiles, down and across, that hold every window of an image."""
     (height, width), (rows, cols) = problem.image_size, problem.extent
     down, across = _valid(problem, size)
-    return problem.batch * -(-(height - rows + 1) // down) * -(-(width - cols + 1) // across)
+    return -(-(height - rows + 1) // down), -(-(width - cols + 1) // across)
+
+
+def tiles(problem: Problem, size: Pair) -> int:
+    """Count the tiles of that size that hold every window."""
+    return problem.batch * math.prod(_grid(problem, size))
 
 
 def memory(problem: Problem, size: Pair) -> int:
     """Count the numbers that the threads hold: tiles, their spectra, a product and a result."""
-    points, busy = math.prod(size), min(threads.count_threads(), tiles(problem, size))
-    group = max(1, min(GROUP // (problem.channels * points), tiles(problem, size)))
-    return 3 * busy * group * (problem.channels + 1) * points
+    busy = min(threads.count_threads(), tiles(problem, size))
+    group = min(_together(problem, size), tiles(problem, size) + 1)
+    return 3 * busy * group * (problem.channels + 1) * math.prod(size)
 
 
 @lru_cache(maxsize=512)
 def tile(problem: Problem) -> Pair:
     """Choose the size of the transforms: the tiles' number times the work for each is least."""
-    lengths = [
+    down, across = (
         _lengths(rows, size) for rows, size in zip(problem.extent, problem.image_size, strict=True)
-    ]
-    itemsize = 4 if problem.value_dtype is torch.float32 else 8
-    best, least = (lengths[0][-1], lengths[1][-1]), math.inf
-    for length, breadth in product(*lengths):
+    )
+    # Where rows lie multiples of 2048 bytes apart, columns compete for the same lines of the cache:
+    # such transforms take up to twice as long.
+    itemsize = 8 if problem.value_dtype is torch.float32 else 16
+    across = [n for n in across if n * itemsize % 2048] or across
+    best, least = (down[-1], across[-1]), math.inf
+    for length, breadth in product(down, across):
         number, points = tiles(problem, (length, breadth)), length * breadth
-        # Large tiles leave the cache, small ones are all overhead: constants fit measured times.
-        spilling = (points * problem.channels * itemsize) ** 0.5 / 1500
-        cost = number * (points * math.log2(points) * (1 + spilling) + 100_000)
+        # Filling and emptying a tile takes as long as a few more stages of the transforms, and a
+        # pair of large ones leaves the core's own cache: constants fit measured times.
+        spilling = problem.channels * points * itemsize / 5e6
+        work = points * (math.log2(points) + 8) * (1 + spilling) + 100_000
+        cost = (number + number % 2) * work
         if cost < least:
             best, least = (length, breadth), cost
     return best
@@ -212,8 +173,8 @@ def tile(problem: Problem) -> Pair:
 
 def _lengths(extent: int, size: int) -> list[int]:
     """List the lengths to choose from: multiples of 4 of primes up to 5."""
-    enough = next(n for n in _smooth() if n >= size)
-    return [n for n in _smooth() if extent <= n <= enough] or [enough]
+    enough = next(i for i, n in enumerate(_smooth()) if n >= size)
+    return [n for n in _smooth()[: enough + 2] if n >= extent] or [_smooth()[enough]]
 
 
 @lru_cache(maxsize=1)

@@ -151,50 +151,145 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
                 i += down
 """
 
+#: The same for integers, sums of which can be subtracted again.
+RUNNING_BOX = """
+def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
+    (to_image, to_channel, to_row), width = steps, shape[1]
+    batch, channels = sums.shape[0], centre.size
+    columns, integral = np.empty(width, np.{total}), np.zeros(width + 1, np.int64)
+    for b in range(batch):
+        for y in range(first, last):
+            # The h rows of the windows, or the rows that they gain and lose.
+            gained = h if y == first else min(h, down)
+            if gained == h:
+                columns[:] = 0
+            for c in range(channels):
+                middle, top = centre[c], b * to_image + c * to_channel + y * down * to_row
+                for row in range(h - gained, h):
+                    pixels = image[top + row * to_row : top + row * to_row + width]
+                    for x in range(width):
+                        columns[x] = term(columns[x], np.{total}(pixels[x]) - middle)
+                if gained < h:
+                    for row in range(-gained, 0):
+                        pixels = image[top + row * to_row : top + row * to_row + width]
+                        for x in range(width):
+                            columns[x] -= term(np.{total}(0), np.{total}(pixels[x]) - middle)
+            total = 0
+            for x in range(width):
+                total += np.int64(columns[x])
+                integral[x + 1] = total
+            here, ends = sums[b, 0, y], integral[w:]
+            if across == 1:
+                for x in range(here.size):
+                    here[x] = ends[x] - integral[x]
+            else:
+                for x in range(here.size):
+                    here[x] = ends[x * across] - integral[x * across]
+"""
+
 #: See `patchsim.jit.gather`.
 GATHER = """
-def kernel(image, centre, blocks, steps, shape, b, top, left, across, plane):
+def kernel(image, centre, pairs, steps, shape, grid, valid, plane, first, last):
     (to_image, to_channel, to_row), (height, width) = steps, shape
-    tiles, _, length, breadth = blocks.shape
-    channels = centre.size
-    for tile in range(tiles):
-        begin = left + tile * across
-        size = min(breadth, width - begin)
-        for c in range(channels):
+    _, _, length, breadth, _ = pairs.shape
+    for job in range(first, last):
+        row, column = job // grid[1], job % grid[1]
+        b, top, left = row // grid[0], row % grid[0] * valid[0], column * valid[1]
+        size, part = min(breadth, width - left), (job - first) % 2
+        for c in range(centre.size):
             middle = centre[c]
             for y in range(length):
-                block = blocks[tile, plane + c, y]
+                block = pairs[(job - first) // 2, plane + c, y]
                 inside = 0
                 if top + y < height:
-                    start = b * to_image + c * to_channel + (top + y) * to_row + begin
+                    start = b * to_image + c * to_channel + (top + y) * to_row + left
                     pixels = image[start : start + size]
                     inside = size
                     for x in range(inside):
-                        block[x] = term(np.{total}(0), np.{total}(pixels[x]) - middle)
+                        block[x, part] = term(np.{total}(0), np.{total}(pixels[x]) - middle)
                 for x in range(inside, breadth):
-                    block[x] = 0
+                    block[x, part] = 0
 """
 
 #: See `patchsim.jit.combine`.
 COMBINE = """
-def kernel(products, boxes, constant, sums, b, n, top, left, valid, stride):
-    (down, across), (sy, sx) = valid, stride
-    tiles = products.shape[0]
+def kernel(products, boxes, constant, sums, n, grid, valid, stride, first, last):
+    sy, sx = stride
     rows, cols = sums.shape[2:]
-    for y in range((top + sy - 1) // sy, min(rows, (top + down - 1) // sy + 1)):
-        for tile in range(tiles):
-            begin = left + tile * across
-            first = (begin + sx - 1) // sx
-            size = min(cols, (begin + across - 1) // sx + 1) - first
-            product = products[tile, y * sy - top, first * sx - begin :]
-            box = boxes[b, 0, y, first : first + size]
-            result = sums[b, n, y, first : first + size]
+    for job in range(first, last):
+        place, column = job // grid[1], job % grid[1]
+        b, top, left = place // grid[0], place % grid[0] * valid[0], column * valid[1]
+        start, part = (left + sx - 1) // sx, (job - first) % 2
+        size = min(cols, (left + valid[1] - 1) // sx + 1) - start
+        for y in range((top + sy - 1) // sy, min(rows, (top + valid[0] - 1) // sy + 1)):
+            product = products[(job - first) // 2, y * sy - top, start * sx - left :]
+            box = boxes[b, 0, y, start : start + size]
+            result = sums[b, n, y, start : start + size]
             if sx == 1:
                 for x in range(size):
-                    value = box[x] + product[x] + constant
+                    value = box[x] + {rounded}(product[x, part]) + constant
                     result[x] = 0 if value < 0 else value
             else:
                 for x in range(size):
-                    value = box[x] + product[x * sx] + constant
+                    value = box[x] + {rounded}(product[x * sx, part]) + constant
                     result[x] = 0 if value < 0 else value
+"""
+
+#: See `patchsim.jit.spread`.
+SPREAD = """
+def kernel(image, spread, steps, cols, first, last):
+    to_image, to_channel, to_row = steps
+    batch, channels, rows, pitch = spread.shape
+    for job in range(first, last):
+        b, c, y = job // (channels * rows), job // rows % channels, job % rows
+        start, run = b * to_image + c * to_channel + y * to_row, spread[b, c, y]
+        pixels = image[start : start + cols]
+        inside = max(0, (cols - {size}) // {step} + 1)
+        for x in range(inside):
+            for i in range({size}):
+                run[{size} * x + i] = pixels[{step} * x + i]
+        for x in range(inside, pitch // {size}):
+            for i in range({size}):
+                here = {step} * x + i
+                run[{size} * x + i] = pixels[here] if here < cols else 0
+"""
+
+#: See `patchsim.jit.quads`.
+QUADS = """
+def kernel(spread, offsets, words, factor, sums, to_image, to_row, chunk, first, last):
+    batch, templates, rows, cols = sums.shape
+    groups, blocks = offsets.size, (rows + {rows} - 1) // {rows}
+    longest = min(cols, chunk)
+    part = np.empty(({rows}, longest + {windows}), np.{part})
+    total = np.empty(({rows}, longest), np.int32)
+    for job in range(first, last):
+        b, y = job // blocks, job % blocks * {rows}
+        for left in range(0, cols, chunk):
+            count = min(chunk, cols - left)
+            registers = (count + {windows} - 1) // {windows}
+            start = spread.ctypes.data + b * to_image + y * to_row + left * {spread}
+            for n in range(templates):
+                total[:] = 0
+                for group in range(0, groups, {group}):
+                    stop = min(group + {group}, groups)
+                    part[:] = 0
+                    t = group
+                    while t < stop:
+                        places = part.ctypes.data, start, offsets.ctypes.data + 8 * t
+                        taps = words.ctypes.data + 4 * {words} * ({rows} * n * groups + t)
+                        steps = part.strides[0], 4 * {words} * groups
+                        if t + {unroll} <= stop:
+                            many(*places, taps, registers, *steps)
+                            t += {unroll}
+                        else:
+                            one(*places, taps, registers, *steps)
+                            t += 1
+                    for i in range({rows}):
+                        sum, more = total[i], part[i]
+                        for x in range(count):
+                            sum[x] += more[x]
+                for i in range(min({rows}, rows - y)):
+                    result, sum = sums[b, n, y + i, left : left + count], total[i]
+                    for x in range(count):
+                        result[x] += factor * sum[x]
 """

@@ -100,7 +100,7 @@ def tile_size(
     And until it has no more windows than the backend wishes for.
     """
     batch, (rows, cols) = problem.batch, problem.map_size
-    wished = backend.windows(problem) if backend.windows else batch * rows * cols
+    wished = backend.windows(problem, metric) if backend.windows else batch * rows * cols
     whole = batch * rows * cols
 
     def fits() -> bool:

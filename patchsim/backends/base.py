@@ -61,7 +61,7 @@ class Backend:
         For each value dtype, nanoseconds of a step and of an operation, as `patchsim calibrate`
         measured them on one machine (2 cores with AVX-512). Plans depend on their ratios only.
     windows : callable, optional
-        problem -> the number of windows beyond which larger tiles make it slower.
+        (problem, metric) -> the number of windows beyond which larger tiles make it slower.
     parallel : bool
         Whether it is faster to compute several tiles at a time on a CPU, each on one thread.
     """
@@ -73,5 +73,5 @@ class Backend:
     work: Callable[[Problem, Metric], Work]
     memory: str
     rates: Mapping[str, Rate]
-    windows: Callable[[Problem], int] | None = None
+    windows: Callable[[Problem, Metric], int] | None = None
     parallel: bool = False

@@ -30,7 +30,7 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
     if problem.value_range is None:
         return True
     points = math.prod(overlap_save.tile(problem))
-    numbers, error = problem.channels * points, 0.0
+    numbers, error = 2 * problem.channels * points, 0.0  # two tiles make a signal
     centred = kernel.double() - algebra.middle(problem, kernel)
     for term in metric.terms:
         if term.f is not None and term.g is not None:
@@ -131,10 +131,13 @@ def error(
 
 
 def _whole_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
-    """Bound the error of a correlation of whole images, which is more than that of tiles."""
+    """Bound the error of a correlation of whole images, which is more than that of tiles.
+
+    But two tiles, perhaps of two images, are transformed as one signal.
+    """
     values = image.detach().double()
-    norm = torch.linalg.vector_norm(values, dim=(1, 2, 3))[:, None]
-    total = values.abs().sum((1, 2, 3))[:, None]
+    norm = 2**0.5 * torch.linalg.vector_norm(values, dim=(1, 2, 3)).max()[None, None]
+    total = 2 * values.abs().sum((1, 2, 3)).max()[None, None]
     points = max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
     return _transform_error(points, problem.channels, norm, total, kernel)
 
@@ -202,7 +205,7 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
-def _windows(problem: Problem) -> int:
+def _windows(problem: Problem, metric: Metric) -> int:
     """A band for each thread, of so few windows that their sums lie in the cache when divided.
 
     But of twice the template's height, as neighbouring bands share that many rows.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from patchsim import bounds, pointwise, slide, threads
+from patchsim import bounds, pointwise, quads, slide, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.emit import Arithmetic
 from patchsim.expression import function as function_of
 from patchsim.expression import parse, trace
+from patchsim.instructions import DOT, SAD
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 
@@ -112,12 +114,27 @@ def run(
     """Run the kernels on the CPU; elsewhere let torch compile the formula."""
     if problem.device.type != "cpu":
         return compiled(metric, problem, image, kernel, weight)
+    way = _way(metric, problem)
+    if way == "sad":
+        return quads.sad(image, kernel, problem)
+    if way == "dot":
+        return quads.expansion(metric, image, kernel, problem)
     arguments = _text(metric), problem.stride, problem.dilation
     plain = type(image) is Tensor and not torch.compiler.is_compiling()
     # The operator costs a few microseconds more than the function.
     function = slide.sums if plain and not problem.grad else torch.ops.patchsim.sums
     result: Tensor = function(image, kernel, weight, *arguments)
     return result
+
+
+@lru_cache(maxsize=512)
+def _way(metric: Metric, problem: Problem) -> Literal["sad", "dot", "pointwise"]:
+    """Choose between the processor's instructions for bytes and kernels of the expression."""
+    if _text(metric) == "abs((p-k))" and quads.can(SAD, problem):
+        return "sad"
+    if quads.expands(metric) and quads.can(DOT, problem):
+        return "dot"
+    return "pointwise"
 
 
 @lru_cache(maxsize=256)
@@ -149,13 +166,20 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     return []
 
 
+#: Bytes of an image that are rearranged at a time.
+REARRANGED = 2**21
+
+#: How many operations of the expression's kernels take as long as one tap of each way.
+_PER_TAP = {"pointwise": 3.0, "sad": 0.1, "dot": 0.25}
+
+
 def work(problem: Problem, metric: Metric) -> Work:
     """Count the operations; the memory is that of the maps and of a rearranged image.
 
     Between short rows, or in place of a run's start, sums are computed in vain: see
     `slide.sums`.
     """
-    rows, cols = problem.map_size
+    way, (rows, cols) = _way(metric, problem), problem.map_size
     maps = problem.batch * problem.templates * rows * cols
     pitch = -(-problem.image_size[1] // problem.stride[1])
     computed = maps // cols * min(pitch, cols + slide.START)
@@ -163,24 +187,33 @@ def work(problem: Problem, metric: Metric) -> Work:
     itemsize = problem.value_dtype.itemsize
     sums = itemsize if problem.value_range is None else 8
     gradients = problem.grad * (2 * image + maps) * itemsize
+    copies = 2 if way == "pointwise" else 5
     return Work(
         # Storing and dividing a sum takes as long as a hundred operations in the cache.
-        operations=3 * computed * problem.taps + 150 * maps,
-        bytes=3 * maps * sums + 2 * image * itemsize + gradients,
+        operations=math.ceil(_PER_TAP[way] * computed * problem.taps) + 150 * maps,
+        bytes=3 * maps * sums + copies * image * itemsize + gradients,
         steps=3,
     )
 
 
-def _windows(problem: Problem) -> int:
+def _windows(problem: Problem, metric: Metric) -> int:
     """A tile's sums still lie in the cache when they are divided, and every thread gets some tiles.
 
     But so many operations a tile that handing it to a thread doesn't matter.
     """
-    rows, cols = problem.map_size
-    # With a stride every tile rearranges its part of the image, which overlaps its neighbour's.
-    tiles = threads.count_threads() * (4 if problem.stride == (1, 1) else 1)
-    share = -(-problem.batch * rows // tiles) * cols
-    return max(min(2**17 // problem.templates, share), 2**22 // (problem.templates * problem.taps))
+    way, (rows, cols) = _way(metric, problem), problem.map_size
+    taps = math.ceil(_PER_TAP[way] * problem.taps)
+    fewest = max(2**23 // (problem.templates * taps), 2**14)
+    share = -(-problem.batch * rows // threads.count_threads())
+    if way == "pointwise" and problem.stride == (1, 1):
+        return max(min(2**17 // problem.templates, -(-share // 4) * cols), fewest)
+    # Each tile rearranges its part of the image, which must stay in the cache as well, but should
+    # not be mostly what the next tile rearranges again.
+    line = problem.channels * problem.image_size[1] * problem.value_dtype.itemsize
+    line *= 1 if way == "pointwise" else 4
+    down, height = problem.stride[0], problem.extent[0]
+    fitting = max((REARRANGED // line - height) // down, height // down)
+    return max(min(share, fitting) * cols, fewest)
 
 
 FUSED = Backend(

@@ -71,5 +71,5 @@ UNFOLD = Backend(
     },
     # Beyond, a channel's windows no longer fit a core's cache and the allocator fetches fresh pages
     # for each: it takes twice as long (512x512 image, 16x16 template).
-    windows=lambda problem: 2**18 // (problem.kernel_size[0] * problem.kernel_size[1]),
+    windows=lambda problem, metric: 2**18 // (problem.kernel_size[0] * problem.kernel_size[1]),
 )

@@ -1,0 +1,48 @@
+"""A metric's expansion as texts, from which kernels are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from patchsim.expression import Expression, trace
+from patchsim.metrics.base import Metric, Scalar
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An expansion as texts: what to box, and per cross term its factors and scale."""
+
+    box: str
+    crosses: tuple[tuple[str, Scalar, int], ...]
+    constants: tuple[tuple[int, Scalar], ...]
+
+
+@lru_cache(maxsize=64)
+def read(metric: Metric) -> Recipe | None:
+    """Read a metric's terms; None where a function isn't written with + − * ** and abs().
+
+    And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
+    """
+    boxed, crosses, constants = Expression("number", value=0), [], []
+    for term in metric.terms:
+        if term.f is None:
+            assert term.g is not None
+            constants.append((term.scale, term.g))
+            continue
+        read = trace(_of_two(term.f))
+        if read is None:
+            return None
+        if term.g is None:
+            boxed = boxed + term.scale * read
+        else:
+            crosses.append((str(read), term.g, term.scale))
+    if not crosses or boxed.op == "number":
+        return None
+    return Recipe(str(boxed), tuple(crosses), tuple(constants))
+
+
+def _of_two(function: Scalar) -> Callable[[Any, Any], Any]:
+    return lambda p, k: function(p)

@@ -1,0 +1,96 @@
+"""Sums of bytes by the processor's instructions for four bytes at a time."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchsim import quads
+from patchsim.instructions import DOT, SAD, instruction
+from patchsim.metrics import METRICS
+from patchsim.problem import problem_of
+
+INSTRUCTIONS = [*SAD, *DOT]
+
+
+def exact(metric, image, kernel, stride=1):
+    """Sum by definition, in int64."""
+    p, k = image.long(), kernel.long()
+    p = p.unfold(2, k.shape[2], stride).unfold(3, k.shape[3], 1)
+    d = p[:, None] - k[:, :, None, None]
+    return (d.abs() if metric == "l1" else d**2).sum((2, 5, 6))
+
+
+def computed(which, image, kernel, problem, monkeypatch):
+    """Sum by one instruction, whichever this processor would choose."""
+    if instruction((which,)) is None:
+        pytest.skip(f"this processor has no {which.feature}")
+    monkeypatch.setattr(quads, "instruction", lambda choice: which)
+    if which in SAD:
+        return quads.sad(image, kernel, problem)
+    return quads.expansion(METRICS["l2"], image, kernel, problem)
+
+
+@pytest.mark.parametrize("which", INSTRUCTIONS, ids=lambda i: i.name)
+@given(data=st.data())
+def test_sums_are_exact(which, data):
+    draw = data.draw
+    h, w, channels = draw(st.integers(1, 9)), draw(st.integers(4, 21)), draw(st.integers(1, 3))
+    stride = draw(st.integers(1, 4))
+    rows, cols = h - 1 + draw(st.integers(1, 12)), w - 1 + draw(st.integers(1, 70))
+    batch, templates = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    high = draw(st.sampled_from([256, 2]))  # all values, or 0 and 255
+    image, kernel = (
+        torch.randint(0, high, shape, generator=generator, dtype=torch.uint8) * (255 // (high - 1))
+        for shape in ((batch, channels, rows, cols), (templates, channels, h, w))
+    )
+    problem = problem_of(image, kernel, (stride, 1))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found = computed(which, image, kernel, problem, monkeypatch)
+    metric = "l1" if which in SAD else "l2"
+    assert torch.equal(found.long(), exact(metric, image, kernel, stride))
+
+
+@pytest.mark.parametrize("which", INSTRUCTIONS, ids=lambda i: i.name)
+def test_sums_of_the_largest_values_do_not_overflow(which, monkeypatch):
+    """More taps than 16 bits can sum, all at the extremes, and rows longer than a chunk."""
+    image = torch.full((1, 2, 70, 2200), 255, dtype=torch.uint8)
+    kernel = torch.zeros((1, 2, 65, 68), dtype=torch.uint8)
+    found = computed(which, image, kernel, problem_of(image, kernel), monkeypatch)
+    most = 255 if which in SAD else 255**2
+    assert torch.equal(found, torch.full_like(found, most * kernel.numel()))
+
+
+@pytest.mark.parametrize("layout", ["H W C", "every other row", "padded rows"])
+def test_any_memory_layout(layout):
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    kernel = image[:, :, 5:12, 7:20].contiguous()
+    expected = exact("l1", image, kernel)
+    if layout == "H W C":
+        image = image.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    elif layout == "every other row":
+        image = image.repeat_interleave(2, 2)[:, :, ::2]
+    else:
+        image = torch.nn.functional.pad(image, (0, 5))[..., :50]
+    problem = problem_of(image, kernel)
+    if not quads.can(SAD, problem):
+        pytest.skip("this processor has no such instruction")
+    assert torch.equal(quads.sad(image, kernel, problem).long(), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"stride": (1, 2)}, "columns left out"),
+        ({"dilation": (1, 2)}, "columns left out"),
+        ({"dilation": (2, 1)}, "rows left out"),
+        ({"weighting": "mask"}, "taps left out"),
+    ],
+)
+def test_what_the_instructions_cannot_do(change, why):
+    image = torch.zeros(1, 1, 30, 30, dtype=torch.uint8)
+    geometry = {"stride": 1, "dilation": 1, "weighting": "none", **change}
+    problem = problem_of(image, image[..., :8, :8], **geometry)
+    assert not quads.can(SAD, problem), why
+    assert not quads.can(DOT, problem), why
