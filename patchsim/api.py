@@ -262,10 +262,11 @@ def _read(
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)
         problem = problem_of(image, kernel, stride, padding, dilation, weighting)
-    if backend == "auto":
+    auto = backend == "auto"
+    if auto:
         backend = make_plan(problem, chosen).backend
     runner = _look_up("backend", backend, BACKENDS, Backend)
-    reasons = tiling.refusals(runner, chosen, problem)
+    reasons = [] if auto else tiling.refusals(runner, chosen, problem)
     if reasons:
         others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, chosen, problem))
         able = ", ".join(others) or "none"

@@ -161,14 +161,24 @@ def tile(problem: Problem) -> Pair:
     best, least = (down[-1], across[-1]), math.inf
     for length, breadth in product(down, across):
         number, points = tiles(problem, (length, breadth)), length * breadth
-        # Filling and emptying a tile takes as long as a few more stages of the transforms, and a
-        # pair of large ones leaves the core's own cache: constants fit measured times.
-        spilling = problem.channels * points * itemsize / 5e6
-        work = points * (math.log2(points) + 8) * (1 + spilling) + 100_000
-        cost = (number + number % 2) * work
+        cost = (number + number % 2) * _effort(problem, points, itemsize)
         if cost < least:
             best, least = (length, breadth), cost
     return best
+
+
+def _effort(problem: Problem, points: int, itemsize: int) -> float:
+    """Estimate the work for a tile of so many points: constants fit measured times.
+
+    Transforms of each channel and template, products of their spectra, and what it takes to fill
+    and empty a tile. A pair of large ones leaves the core's own cache, and so do the spectra of
+    many templates.
+    """
+    channels, templates = problem.channels, problem.templates
+    spilling = 1 + channels * points * itemsize / 5e6
+    far = min(8.0, channels * templates * points * itemsize / 4e6)
+    passes = 8 * channels + channels * templates * (2 + 2 * far)
+    return points * (spilling * (channels + templates) * math.log2(points) + passes) + 200_000
 
 
 def _lengths(extent: int, size: int) -> list[int]:

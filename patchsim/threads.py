@@ -31,8 +31,8 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
 
     Blocks begin at multiples of `multiple`; `operations` is the whole work's size.
     """
-    threads = count_threads()
-    if threads == 1 or operations < WORTH_SHARING:
+    threads = 1 if operations < WORTH_SHARING else count_threads()
+    if threads == 1:
         work(0, count)
         return
     pieces = threads * 4 if operations > WORTH_BALANCING else threads

@@ -43,11 +43,12 @@ def test_auto_runs_the_plan(metric):
         ("shift", 3 * 336 * 36, 118),
         # Each row is computed as wide as the image, 9 instead of 7 sums, and each sum stored.
         ("fused", 3 * 48 * 9 * 36 + 150 * 336, 3),
-        # A multiplication and an addition, for 8 templates although there are 4; adding the terms.
-        ("conv2d", 2 * 2 * 84 * 36 * 4 + 800 * 336, 50),
-        # Transforms of 12·12 points: 3·(2 + 4) forward, 2·4 inverse, at 5·8/2 operations a point,
-        # 2·4·3 products at 4 operations a point, and the finished sums.
-        ("fft", 144 * (26 * 20 + 96) + 20 * 336, 180),
+        # A multiplication and an addition, for 8 templates although there are 4; adding the terms;
+        # centring 2·3·9·9 pixels.
+        ("conv2d", 2 * 2 * 84 * 36 * 4 + 800 * 336 + 200 * 486, 50),
+        # Transforms of 12·12 points: 2·3 of images, 3·4 whole ones of templates and 2·4 inverse, at
+        # 5·8/2 operations a point, 2·4·3 products at 12 a point, and the finished sums.
+        ("fft", 144 * ((6 + 24 + 8) * 20 + 288) + 20 * 336, 180),
     ],
 )
 def test_work(backend, operations, steps):

@@ -170,7 +170,7 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
 REARRANGED = 2**21
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
-_PER_TAP = {"pointwise": 3.0, "sad": 0.1, "dot": 0.25}
+_PER_TAP = {"pointwise": 3.0, "sad": 0.24, "dot": 0.34}
 
 
 def work(problem: Problem, metric: Metric) -> Work:
@@ -188,9 +188,12 @@ def work(problem: Problem, metric: Metric) -> Work:
     sums = itemsize if problem.value_range is None else 8
     gradients = problem.grad * (2 * image + maps) * itemsize
     copies = 2 if way == "pointwise" else 5
+    in_place = way == "pointwise" and problem.stride == (1, 1)
+    # Storing and dividing a sum takes as long as a hundred operations in the cache, and so does
+    # rearranging a pixel.
+    moving = 150 * maps + 100 * image * (not in_place)
     return Work(
-        # Storing and dividing a sum takes as long as a hundred operations in the cache.
-        operations=math.ceil(_PER_TAP[way] * computed * problem.taps) + 150 * maps,
+        operations=math.ceil(_PER_TAP[way] * computed * problem.taps) + moving,
         bytes=3 * maps * sums + copies * image * itemsize + gradients,
         steps=3,
     )
@@ -224,10 +227,10 @@ FUSED = Backend(
     work=work,
     memory="a few maps",
     rates={
-        "float32": (10000, 0.0093),
-        "float64": (13000, 0.017),
-        "uint8": (14000, 0.012),
-        "int16": (15000, 0.022),
+        "float32": (6000, 0.005),
+        "float64": (6100, 0.0095),
+        "uint8": (14000, 0.005),
+        "int16": (6000, 0.012),
     },
     windows=_windows,
     parallel=True,

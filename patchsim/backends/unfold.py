@@ -64,10 +64,10 @@ UNFOLD = Backend(
     work=work,
     memory="windows of a tile",
     rates={
-        "float32": (2200, 0.13),
-        "float64": (2100, 0.33),
-        "uint8": (2100, 0.33),
-        "int16": (1400, 0.89),
+        "float32": (1400, 0.066),
+        "float64": (1400, 0.11),
+        "uint8": (1100, 0.28),
+        "int16": (1300, 0.27),
     },
     # Beyond, a channel's windows no longer fit a core's cache and the allocator fetches fresh pages
     # for each: it takes twice as long (512x512 image, 16x16 template).
