@@ -2,16 +2,23 @@
 
 from patchsim import options
 from patchsim.api import Variant, distance, error_bound, plan, similarity, variants
+from patchsim.backends.lowrank import lowrank
+from patchsim.metrics import Expansion, Metric, Statistic, register
 from patchsim.search import Match, find
 
 __all__ = [
+    "Expansion",
     "Match",
+    "Metric",
+    "Statistic",
     "Variant",
     "distance",
     "error_bound",
     "find",
+    "lowrank",
     "options",
     "plan",
+    "register",
     "similarity",
     "variants",
 ]

@@ -24,7 +24,7 @@ Correlate = Callable[[Problem, Tensor, Tensor, tuple[int, int] | None], Tensor]
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse metrics without an expansion, and integers whose terms no float holds."""
-    if not metric.terms:
+    if not metric.expansion.terms:
         return [f"{metric.name} has no finite-rank expansion"]
     if problem.value_range is not None and _largest_factor(problem, metric) > 2**53:
         return [f"the terms of {metric.name} exceed 2**53 for {problem.dtype}"]
@@ -44,16 +44,16 @@ def window_sums(
     Image and kernel are centred first. The distance stays the same, but its terms shrink from the
     size of the values to that of their deviations, and their rounding errors with them.
     """
-    dtype, centre = value_dtype(problem, metric), middle(problem, kernel)
+    dtype, centre = value_dtype(problem, metric), middle(problem, kernel, metric)
     weight = None if weight is None else weight.to(dtype)
     image, image_spoil = _clean(image.to(dtype) - centre, problem, metric)
     kernel, kernel_spoil = _clean(kernel.to(dtype) - centre, problem, metric)
-    first, *others = metric.terms
-    sums = _term_sums(first, problem, image, kernel, weight, correlate)
+    first, *others = metric.expansion
+    sums = _term_sums(first, metric, problem, image, kernel, weight, correlate)
     if first.scale != 1:
         sums = first.scale * sums
     for term in others:
-        part = _term_sums(term, problem, image, kernel, weight, correlate)
+        part = _term_sums(term, metric, problem, image, kernel, weight, correlate)
         sums = torch.add(sums, part, alpha=term.scale)
     sums = sums.clamp(min=0)
     if image_spoil is not None:
@@ -65,6 +65,7 @@ def window_sums(
 
 def _term_sums(
     term: Term,
+    metric: Metric,
     problem: Problem,
     image: Tensor,
     kernel: Tensor,
@@ -78,21 +79,21 @@ def _term_sums(
         factors = weight if factors is None else factors * weight
     if factors is None:
         assert term.f is not None
-        return _box_sum(term, problem, image)
+        return _box_sum(term, metric, problem, image)
     if term.f is None:
         numbers: Tensor = factors.sum((1, 2, 3), dtype=dtype)
         return numbers[:, None, None]
-    peaks = (largest(term.f, problem), largest(term.g, problem)) if exact else None
+    peaks = (largest(term.f, problem, metric), largest(term.g, problem, metric)) if exact else None
     return correlate(problem, term.f(image), factors, peaks)
 
 
-def _box_sum(term: Term, problem: Problem, image: Tensor) -> Tensor:
+def _box_sum(term: Term, metric: Metric, problem: Problem, image: Tensor) -> Tensor:
     assert term.f is not None
     values = term.f(image)
     if problem.value_range is None:
         return box_sum(values, problem)
     # Sums that binary64 holds are several times as fast there as in integers.
-    fits = problem.taps * largest(term.f, problem) <= 2**53
+    fits = problem.taps * largest(term.f, problem, metric) <= 2**53
     return box_sum(values, problem, torch.float64 if fits else torch.int64).long()
 
 
@@ -106,11 +107,13 @@ def _clean(values: Tensor, problem: Problem, metric: Metric) -> tuple[Tensor, Te
     return torch.where(finite, values, zero), spoil
 
 
-def middle(problem: Problem, kernel: Tensor) -> Tensor | int:
+def middle(problem: Problem, kernel: Tensor, metric: Metric) -> Tensor | int:
     """Return what to subtract from both: for floats the template's mean colour, (C, 1, 1).
 
     It is a constant to autograd, as the distance doesn't depend on it.
     """
+    if not metric.invariant:
+        return 0
     if problem.value_range is not None:
         return _integer_middle(problem.value_range)
     return kernel.detach().mean((0, 2, 3))[:, None, None].nan_to_num(0, 0, 0)
@@ -120,17 +123,18 @@ def _integer_middle(value_range: tuple[int, int]) -> int:
     return (sum(value_range) + 1) // 2
 
 
-def largest(function: Scalar | None, problem: Problem) -> int:
-    """Greatest magnitude of f or g on centred integers."""
+def largest(function: Scalar | None, problem: Problem, metric: Metric) -> int:
+    """Greatest magnitude of f or g on integers, centred as `middle` says."""
     assert problem.value_range is not None
     if function is None:
         return 1
-    centre = _integer_middle(problem.value_range)
+    centre = _integer_middle(problem.value_range) if metric.invariant else 0
     return int(max(abs(function(value - centre)) for value in problem.value_range))
 
 
 def _largest_factor(problem: Problem, metric: Metric) -> int:
-    return max(largest(function, problem) for term in metric.terms for function in (term.f, term.g))
+    functions = (function for term in metric.expansion for function in (term.f, term.g))
+    return max(largest(function, problem, metric) for function in functions)
 
 
 def value_dtype(problem: Problem, metric: Metric) -> torch.dtype:

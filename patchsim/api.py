@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from dataclasses import dataclass
-from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from patchsim import bounds, tiling
 from patchsim.backends import BACKENDS, Backend
-from patchsim.finish import Finish, Reduction
-from patchsim.metrics import METRICS, Metric
+from patchsim.call import read
+from patchsim.finish import Reduction
+from patchsim.metrics import METRICS, AnyMetric
 from patchsim.planner import Plan, make_plan
-from patchsim.problem import DTYPES, IntOrPair, Padding, Problem, problem_of
-from patchsim.weights import read_weight, total_weight
+from patchsim.problem import DTYPES, IntOrPair, Padding, Problem
 
 
 def similarity(
     image: Tensor,
     kernel: Tensor,
-    metric: str | Metric = "l1",
+    metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
@@ -88,14 +83,15 @@ def similarity(
     tensor([[0.7500, 0.5000],
             [0.7500, 1.0000]])
     """
-    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
-    return call.map(call.finish(data_range, "mean", similarity=True))
+    geometry = stride, padding, dilation
+    call = read(image, kernel, metric, geometry, weight, data_range, backend)
+    return call.map("mean", similarity=True)
 
 
 def distance(
     image: Tensor,
     kernel: Tensor,
-    metric: str | Metric = "l1",
+    metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
@@ -125,14 +121,15 @@ def distance(
     >>> distance(image, image[:, :, 1:2], "l2", reduction="sum")
     tensor([[9, 0, 4]])
     """
-    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
-    return call.map(call.finish(data_range, reduction, similarity=False))
+    geometry = stride, padding, dilation
+    call = read(image, kernel, metric, geometry, weight, data_range, backend)
+    return call.map(reduction, similarity=False)
 
 
 def error_bound(
     image: Tensor,
     kernel: Tensor,
-    metric: str | Metric = "l1",
+    metric: str | AnyMetric = "l1",
     backend: str | Backend = "auto",
     *,
     stride: IntOrPair = 1,
@@ -163,14 +160,15 @@ def error_bound(
     theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
     O(C·H·W·log(h·w)).
     """
-    call = _read(image, kernel, metric, stride, padding, dilation, weight, backend)
-    return call.bound(call.finish(data_range, reduction, similarity=True))
+    geometry = stride, padding, dilation
+    call = read(image, kernel, metric, geometry, weight, data_range, backend)
+    return call.bound(reduction)
 
 
 def plan(
     image: Tensor,
     kernel: Tensor,
-    metric: str | Metric = "l1",
+    metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
@@ -181,129 +179,8 @@ def plan(
 
     Parameters and errors as in `similarity`.
     """
-    call = _read(image, kernel, metric, stride, padding, dilation, weight, "auto")
-    return make_plan(call.problem, call.metric)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One checked call, its tensors batched."""
-
-    problem: Problem
-    metric: Metric
-    backend: Backend
-    image: Tensor
-    kernel: Tensor
-    weight: Tensor | None
-    map_shape: tuple[int, ...]
-
-    def finish(self, data_range: float | None, reduction: Reduction, similarity: bool) -> Finish:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
-        scale = 1.0
-        if reduction == "mean" or data_range is not None:
-            scale = _data_range(data_range, self.problem.dtype) ** self.metric.degree
-        total = self.problem.taps if self.weight is None else total_weight(self.weight)
-        return Finish(self.metric, self.problem, total, scale, reduction, similarity)
-
-    def map(self, finish: Finish) -> Tensor:
-        tensors = self._tensors()
-        output = tiling.run(
-            self.backend.run, finish, self.backend, self.metric, self.problem, tensors
-        )
-        return output.reshape(self.map_shape)
-
-    def bound(self, finish: Finish) -> Tensor:
-        def error(
-            metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
-        ) -> Tensor:
-            if problem.value_range is not None:
-                largest = finish.total * metric.peak(*problem.value_range)
-                magnitude = torch.as_tensor(largest, dtype=torch.float64, device=image.device)
-                bound = finish.error(torch.zeros_like(magnitude), magnitude)
-            else:
-                bound = finish.error(
-                    self.backend.error(metric, problem, image, kernel, weight),
-                    bounds.majorant(metric, problem, image, kernel, weight),
-                )
-            return bound.expand(problem.batch, problem.templates, *problem.map_size)
-
-        with torch.no_grad():
-            output = tiling.run(
-                error, _unfinished, self.backend, self.metric, self.problem, self._tensors()
-            )
-        return output.reshape(self.map_shape)
-
-    def _tensors(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
-        return self.image, self.kernel, weight
-
-
-def _unfinished(error: Tensor) -> Tensor:
-    return error
-
-
-def _read(
-    image: Tensor,
-    kernel: Tensor,
-    metric: str | Metric,
-    stride: IntOrPair,
-    padding: Padding,
-    dilation: IntOrPair,
-    weight: Tensor | None,
-    backend: str | Backend,
-) -> _Call:
-    """Check the arguments of a call and bring its tensors into four dimensions."""
-    chosen = _look_up("metric", metric, METRICS, Metric)
-    problem = problem_of(image, kernel, stride, padding, dilation)
-    leading = (*image.shape[:-3], *kernel.shape[:-3])
-    image = image if image.dim() == 4 else image[None]
-    kernel = kernel if kernel.dim() == 4 else kernel[None]
-    if weight is not None:
-        weight, weighting = read_weight(weight, kernel)
-        problem = problem_of(image, kernel, stride, padding, dilation, weighting)
-    auto = backend == "auto"
-    if auto:
-        backend = make_plan(problem, chosen).backend
-    runner = _look_up("backend", backend, BACKENDS, Backend)
-    reasons = [] if auto else tiling.refusals(runner, chosen, problem)
-    if reasons:
-        others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, chosen, problem))
-        able = ", ".join(others) or "none"
-        raise ValueError(
-            f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
-            f"Backends that can: {able}"
-        )
-    return _Call(problem, chosen, runner, image, kernel, weight, (*leading, *problem.map_size))
-
-
-Choice = TypeVar("Choice")
-
-
-def _look_up(
-    kind: str, given: str | Choice, table: dict[str, Choice], type_: type[Choice]
-) -> Choice:
-    if isinstance(given, type_):
-        return given
-    if not isinstance(given, str):
-        raise TypeError(f"`{kind}` takes a name or a {type_.__name__}, got {given!r}")
-    if given in table:
-        return table[given]
-    close = difflib.get_close_matches(given, table, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise ValueError(f"unknown {kind} {given!r}; {hint}There are: {', '.join(sorted(table))}")
-
-
-def _data_range(given: float | None, dtype: torch.dtype) -> float:
-    if given is None:
-        if dtype is torch.int16:
-            raise TypeError(
-                "int16 has no natural range: pass `data_range`, such as 4095 for 12-bit images"
-            )
-        return 255.0 if dtype is torch.uint8 else 1.0
-    if not (isinstance(given, int | float) and 0 < given < math.inf):
-        raise ValueError(f"`data_range` must be a positive finite number, got {given!r}")
-    return float(given)
+    call = read(image, kernel, metric, (stride, padding, dilation), weight, 1.0, "auto")
+    return make_plan(call.problem, call.metric.summed)
 
 
 @dataclass(frozen=True)
@@ -358,7 +235,7 @@ def variants() -> tuple[Variant, ...]:
         Variant(metric.name, backend.name)
         for metric in METRICS.values()
         for backend in BACKENDS.values()
-        if any(not backend.refuse(problem, metric) for problem in _SMALLEST)
+        if any(not backend.refuse(problem, metric.summed) for problem in _SMALLEST)
     )
 
 

@@ -28,7 +28,9 @@ def majorant(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
     """Bound Σ w·d and the sum of all terms' magnitudes, (B, N, Ho, Wo) in float64."""
-    centre = algebra.middle(problem, kernel)
+    if metric.majorant is None:
+        raise ValueError(f"no error bound is known for {metric.name!r}: its `majorant` isn't given")
+    centre = algebra.middle(problem, kernel, metric)
     image, kernel = image.detach().double() - centre, kernel.detach().double() - centre
     weights = torch.ones_like(kernel) if weight is None else weight.double()
     heaviest = weights.amax((1, 2, 3))[:, None, None]
@@ -46,7 +48,7 @@ def direct(
     and at most n − 1 for the sum.
     """
     roundings = problem.taps + metric.roundings + 1
-    return _rounded(roundings, metric, problem, image, kernel, weight)
+    return rounded(roundings, metric, problem, image, kernel, weight)
 
 
 def expanded(
@@ -57,11 +59,11 @@ def expanded(
     Beyond `direct`, centring perturbs both factors (`metric.degree` times in a product), and the
     terms are added.
     """
-    roundings = problem.taps + metric.roundings + metric.degree + len(metric.terms) + 2
-    return _rounded(roundings, metric, problem, image, kernel, weight)
+    roundings = problem.taps + metric.roundings + metric.degree + metric.expansion.rank + 2
+    return rounded(roundings, metric, problem, image, kernel, weight)
 
 
-def _rounded(
+def rounded(
     roundings: int,
     metric: Metric,
     problem: Problem,
@@ -69,6 +71,7 @@ def _rounded(
     kernel: Tensor,
     weight: Tensor | None,
 ) -> Tensor:
+    """Bound the error of sums of which each tap passes so many roundings."""
     info = torch.finfo(problem.value_dtype)
     magnitude = majorant(metric, problem, image, kernel, weight)
     # A result below the least normal number may be flushed to 0: at most 8 operations a tap.

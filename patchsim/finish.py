@@ -43,6 +43,8 @@ class Finish:
     def __call__(self, sums: Tensor) -> Tensor:
         """Finish a tile of sums."""
         if self.reduction == "sum":
+            if self.metric.unit > 1:
+                sums = sums.div(self.metric.unit, rounding_mode="floor" if self._exact else None)
             return sums.to(self.dtype)
         if self._exact:
             sums = sums.double()
@@ -54,7 +56,7 @@ class Finish:
         return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
 
     def _denominator(self, dtype: torch.dtype) -> float | Tensor:
-        denominator = self.total * self.scale
+        denominator = self.total * self.scale * self.metric.unit
         return denominator.to(dtype) if isinstance(denominator, Tensor) else denominator
 
     def error(self, sums_error: Tensor, magnitude: Tensor) -> Tensor:
@@ -68,16 +70,33 @@ class Finish:
         if self.reduction == "sum":
             if self._exact:
                 return torch.zeros_like(sums_error)
-            return _converted(sums_error, magnitude + sums_error, self.dtype)
+            error = sums_error / self.metric.unit
+            return converted(error, magnitude / self.metric.unit + error, self.dtype)
         unit, denominator = torch.finfo(working).eps / 2, self._denominator(torch.float64)
         mean, mean_error = magnitude / denominator, sums_error / denominator
         mean_error = mean_error + 4 * unit * (mean + mean_error) + torch.finfo(working).tiny
         error = self.metric.modulus(mean_error)
         largest = 1 + self.metric.finish(mean) + error
-        return _converted(error + 2 * unit * largest, largest, self.dtype)
+        return converted(error + 2 * unit * largest, largest, self.dtype)
 
 
-def _converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
+@dataclass(frozen=True)
+class Score:
+    """Turns a statistic's similarities into a map of similarities or distances."""
+
+    dtype: torch.dtype
+    similarity: bool
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Finish a tile of similarities."""
+        return (scores if self.similarity else 1 - scores).to(self.dtype)
+
+    def error(self, error: Tensor) -> Tensor:
+        """Bound the map's error, given the similarities'."""
+        return converted(error, 2 + error, self.dtype)
+
+
+def converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
     """Add the rounding of numbers of at most that magnitude to `dtype`."""
     info = torch.finfo(dtype)
     error = error + info.eps / 2 * magnitude + info.tiny

@@ -53,7 +53,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     dtype = torch.float64 if exact else problem.value_dtype
     terms = read(metric)
     assert terms is not None
-    centre = torch.as_tensor(algebra.middle(problem, kernel), dtype=dtype)
+    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=dtype)
     centre = centre.expand(problem.channels, 1, 1).contiguous()
     centred = kernel.to(dtype) - centre
     constants = centred.new_zeros(problem.templates)
@@ -64,7 +64,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
     # they would spoil all.
     if not exact and not math.isfinite(image.sum()):
-        planes = Planes(image.nan_to_num(0, 0, 0), (1, 1))
+        planes = Planes(torch.where(image.isfinite(), image, centre), (1, 1))
     tiles = _Tiles(terms, problem, centred.nan_to_num(0, 0, 0), planes, middles)
     sums = centred.new_empty((problem.batch, problem.templates, *problem.map_size))
     finish = partial(tiles.add, constants.tolist(), boxes.numpy(), sums.numpy())

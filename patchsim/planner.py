@@ -50,7 +50,7 @@ def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
     seconds = {
         name: rates.seconds(BACKENDS[name], problem, metric)
         for name, why in reasons.items()
-        if not why
+        if not why and not BACKENDS[name].approximate
     }
     if not seconds:
         why = "; ".join(f"{name}: {', '.join(reasons[name])}" for name in reasons)

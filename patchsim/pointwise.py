@@ -12,9 +12,11 @@ from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 
 
-def never(problem: Problem, metric: Metric) -> list[str]:
-    """Refuse nothing: every metric has a pointwise definition."""
-    return []
+def refuse(problem: Problem, metric: Metric) -> list[str]:
+    """Refuse sums of integers that 64 bits don't hold, nothing else."""
+    if problem.value_range is None or problem.taps * metric.peak(*problem.value_range) < 2**63:
+        return []
+    return [f"sums of {metric.name} exceed 2**63 for {problem.dtype}"]
 
 
 def operations(problem: Problem, metric: Metric) -> int:

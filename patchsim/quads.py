@@ -74,7 +74,8 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
 def expands(metric: Metric) -> bool:
     """Tell whether the cross terms of a metric's expansion are multiples of p·k."""
     terms = read(metric)
-    return terms is not None and all(f == "p" and g is identity for f, g, _ in terms.crosses)
+    products = terms is not None and all(f == "p" and g is identity for f, g, _ in terms.crosses)
+    return products and metric.invariant
 
 
 class Lanes:

@@ -16,8 +16,8 @@ class Recipe:
     """An expansion as texts: what to box, and per cross term its factors and scale."""
 
     box: str
-    crosses: tuple[tuple[str, Scalar, int], ...]
-    constants: tuple[tuple[int, Scalar], ...]
+    crosses: tuple[tuple[str, Scalar, float], ...]
+    constants: tuple[tuple[float, Scalar], ...]
 
 
 @lru_cache(maxsize=64)
@@ -27,7 +27,7 @@ def read(metric: Metric) -> Recipe | None:
     And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
     """
     boxed, crosses, constants = Expression("number", value=0), [], []
-    for term in metric.terms:
+    for term in metric.expansion:
         if term.f is None:
             assert term.g is not None
             constants.append((term.scale, term.g))

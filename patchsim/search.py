@@ -9,7 +9,7 @@ from torch import Tensor
 
 from patchsim.api import similarity
 from patchsim.backends import Backend
-from patchsim.metrics import Metric
+from patchsim.metrics import AnyMetric
 from patchsim.problem import IntOrPair, as_pair
 
 
@@ -37,7 +37,7 @@ class Match:
 def find(
     image: Tensor,
     kernel: Tensor,
-    metric: str | Metric = "l1",
+    metric: str | AnyMetric = "l1",
     *,
     k: int | None = 1,
     threshold: float | None = None,

@@ -74,7 +74,7 @@ def expect(case: Case, metric: Metric) -> Expected:
     weight = weight.expand(kernel.shape)
     weight_exponent = _least_exponent(weight)
     weights = _integers(weight, weight_exponent)
-    unit = Fraction(2) ** (exponent * metric.degree + weight_exponent)
+    unit = Fraction(2) ** (exponent * metric.degree + weight_exponent)  # of the sums
 
     down, across = (_positions(case, axis) for axis in (0, 1))
     reach = int(down.max()) + 1, int(across.max()) + 1
@@ -85,7 +85,7 @@ def expect(case: Case, metric: Metric) -> Expected:
     for b, n, i, j in np.ndindex(shape):
         window = slice(None), down[i][:, None], across[j]
         difference = metric.pointwise(pixels[b][window], templates[n])
-        sums[b, n, i, j] = unit * int((weights[n] * difference).sum())
+        sums[b, n, i, j] = unit * int((weights[n] * difference).sum()) / metric.unit
         spoiled[b, n, i, j] = spoils[b][window].any()
     scale = Fraction(2) ** weight_exponent
     return Expected(sums, spoiled, [scale * int(own.sum()) for own in weights])
@@ -122,6 +122,8 @@ def _per_template(weight: Tensor, kernel: Tensor) -> Tensor:
 
 def _least_exponent(tensor: Tensor) -> int:
     """Return an e such that every finite value is an integer times 2ᵉ."""
+    if tensor.dtype in INTEGER_RANGES:
+        return 0
     values = tensor.double().numpy()
     values = values[np.isfinite(values) & (values != 0)]
     return int(np.frexp(values)[1].min()) - 53 if values.size else 0
@@ -129,6 +131,8 @@ def _least_exponent(tensor: Tensor) -> int:
 
 def _integers(tensor: Tensor, exponent: int) -> Objects:
     """Return values / 2ᵉ as Python integers; 0 for NaN and inf."""
+    if tensor.dtype in INTEGER_RANGES:
+        return tensor.numpy().astype(np.int64).astype(object)
     values = tensor.double().numpy()
     mantissas, exponents = np.frexp(np.where(np.isfinite(values), values, 0))
     integers = (mantissas * 2.0**53).astype(np.int64).astype(object)

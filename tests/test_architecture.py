@@ -74,16 +74,16 @@ def test_a_new_metric_is_one_new_file(tmp_path):
         target = copy / path.relative_to(PACKAGE)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    (copy / "metrics" / "l4.py").write_text(
+    (copy / "metrics" / "l6.py").write_text(
         "from patchsim.metrics.base import Metric\n"
-        "METRIC = Metric('l4', lambda p, k: (p - k) ** 4, lambda x: 8 * x**4, 4, 5)\n",
+        "METRIC = Metric('l6', lambda p, k: (p - k) ** 6, degree=6)\n",
         encoding="utf-8",
     )
     script = (
-        "import torch, patchsim; from patchsim import l4_shift;"
-        "print(l4_shift(torch.full((1, 2, 2), 0.5), torch.ones(1, 1, 1)).tolist())"
+        "import torch, patchsim; from patchsim import l6_shift;"
+        "print(l6_shift(torch.full((1, 2, 2), 0.5), torch.ones(1, 1, 1)).tolist())"
     )
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert process.stdout.strip() == "[[0.9375, 0.9375], [0.9375, 0.9375]]"
+    assert process.stdout.strip() == "[[0.984375, 0.984375], [0.984375, 0.984375]]"

@@ -47,8 +47,10 @@ def test_the_command_finds_the_badge():
     assert (process.returncode, process.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("variant", patchsim.variants(), ids=str)
-def test_every_variant(files, variant, capsys):
+@pytest.mark.parametrize(
+    "variant", [v for v in patchsim.variants() if v.metric in ("l1", "l2", "zncc")], ids=str
+)
+def test_some_variants(files, variant, capsys):
     options = ["--metric", variant.metric, "--backend", variant.backend, "--top", "2", "--json"]
     assert match(files, *options) == 0
     assert json.loads(capsys.readouterr().out) == [

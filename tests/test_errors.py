@@ -35,8 +35,12 @@ IMAGE, KERNEL = torch.ones(3, 8, 9), torch.ones(3, 4, 5)
         ({"padding": -1}, ValueError, r"`padding` must be at least 0, got -1"),
         ({"padding": "full"}, ValueError, r'"valid" or "same", got \'full\''),
         ({"padding": "same", "stride": 2}, ValueError, r'padding="same" needs stride 1'),
-        ({"metric": "l3"}, ValueError, r"unknown metric 'l3'; did you mean 'l.'.*There are: l1"),
-        ({"metric": 2}, TypeError, r"`metric` takes a name or a Metric, got 2"),
+        (
+            {"metric": "l3"},
+            ValueError,
+            r"unknown metric 'l3'; did you mean 'l.'.*There are: hamming",
+        ),
+        ({"metric": 2}, TypeError, r"`metric` takes a name or a Metric or a Statistic, got 2"),
         ({"backend": "convd"}, ValueError, r"unknown backend 'convd'; did you mean 'conv2d'\?"),
         (
             {"metric": "l1", "backend": "fft"},

@@ -31,7 +31,7 @@ def test_the_operator_keeps_torchs_rules(weighted):
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ["l1", "l2", "rmse", "l4", "hue", "zncc"])
 def test_torch_compile(metric):
     """One graph without breaks, forward and backward."""
 
@@ -66,7 +66,7 @@ def test_the_formula_for_other_devices(weighted, dtype):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ["l1", "l2", "l4", "hamming"])
 def test_fused_gradients_are_those_of_the_formula(metric, weighted):
     pointwise_ = METRICS[metric].pointwise
     text = str(fused.trace(pointwise_))

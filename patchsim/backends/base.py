@@ -64,6 +64,11 @@ class Backend:
         (problem, metric) -> the number of windows beyond which larger tiles make it slower.
     parallel : bool
         Whether it is faster to compute several tiles at a time on a CPU, each on one thread.
+    approximate : bool
+        Whether its error is a property of the method, not only of rounding. The planner doesn't
+        choose it.
+    differentiable : bool
+        Whether it has gradients.
     """
 
     name: str
@@ -75,3 +80,5 @@ class Backend:
     rates: Mapping[str, Rate]
     windows: Callable[[Problem, Metric], int] | None = None
     parallel: bool = False
+    approximate: bool = False
+    differentiable: bool = True

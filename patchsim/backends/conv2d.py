@@ -82,11 +82,10 @@ def work(problem: Problem, metric: Metric) -> Work:
     dtype = algebra.value_dtype(problem, metric)
     # float64 on a CPU goes through a copy of every window (im2col).
     unfolded = problem.taps if problem.device.type == "cpu" and dtype is torch.float64 else 0
-    crosses = sum(term.f is not None and term.g is not None for term in metric.terms)
     return Work(
         # torch computes several templates side by side, and one in the time of as many.
         # The terms are then added, which takes as long as hundreds of products, as does centring.
-        operations=2 * crosses * windows * max(8, problem.templates) * problem.taps
+        operations=2 * metric.expansion.crosses * windows * max(8, problem.templates) * problem.taps
         + 800 * windows * problem.templates
         + 200 * pixels * problem.channels,
         bytes=dtype.itemsize

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
-from patchsim.metrics.base import Metric, Term
+from patchsim.metrics.base import Expansion, Metric, Term
 from patchsim.problem import Problem
 
 
@@ -31,16 +31,18 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
         return True
     points = math.prod(overlap_save.tile(problem))
     numbers, error = 2 * problem.channels * points, 0.0  # two tiles make a signal
-    centred = kernel.double() - algebra.middle(problem, kernel)
-    for term in metric.terms:
+    centred = kernel.double() - algebra.middle(problem, kernel, metric)
+    for term in metric.expansion:
         if term.f is not None and term.g is not None:
-            peak = kernel.new_tensor(float(algebra.largest(term.f, problem)), dtype=torch.float64)
+            peak = kernel.new_tensor(
+                float(algebra.largest(term.f, problem, metric)), dtype=torch.float64
+            )
             norm, total = peak * numbers**0.5, peak * numbers
             bound = _transform_error(points, problem.channels, norm, total, term.g(centred))
             error += abs(term.scale) * float(bound.max())
     magnitudes = (
-        abs(t.scale) * algebra.largest(t.f, problem) * algebra.largest(t.g, problem)
-        for t in metric.terms
+        abs(t.scale) * algebra.largest(t.f, problem, metric) * algebra.largest(t.g, problem, metric)
+        for t in metric.expansion
     )
     return error < 0.5 and problem.taps * sum(magnitudes) <= 2**53
 
@@ -79,7 +81,7 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     Where the bound on the error is not, the operand with the larger values is split into
     high·2ᵇ + low, which halves its digits.
     """
-    if _whole_error(problem, image, kernel).max() < 0.5:
+    if correlation_error(problem, image, kernel).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
     tops = [float(operand.abs().max()) for operand in (image, kernel)]
     if max(tops) <= 1:
@@ -116,21 +118,23 @@ def error(
     """Bound the sums' error: that of any expansion and that of the transforms."""
 
     def transforms(problem: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
-        return _whole_error(problem, image, kernel)
+        return correlation_error(problem, image, kernel)
 
     crosses = dataclasses.replace(
         metric,
-        terms=tuple(
-            Term(abs(t.scale), t.f, t.g)
-            for t in metric.terms
-            if t.f is not None and (t.g is not None or weight is not None)
+        expansion=Expansion(
+            tuple(
+                Term(abs(t.scale), t.f, t.g)
+                for t in metric.expansion
+                if t.f is not None and (t.g is not None or weight is not None)
+            )
         ),
     )
     transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
     return bounds.expanded(metric, problem, image, kernel, weight) + transformed
 
 
-def _whole_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+def correlation_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     """Bound the error of a correlation of whole images, which is more than that of tiles.
 
     But two tiles, perhaps of two images, are transformed as one signal.
@@ -183,7 +187,7 @@ def work(problem: Problem, metric: Metric) -> Work:
     tiles = overlap_save.tiles(problem, size) if tiled else problem.batch
     rows, cols = problem.map_size
     windows = problem.batch * problem.templates * rows * cols
-    crosses = sum(term.f is not None and term.g is not None for term in metric.terms)
+    crosses = metric.expansion.crosses
     spectra = problem.channels * problem.templates
     # Of templates both halves of the spectrum are computed.
     transforms = tiles * (crosses * problem.channels + problem.templates) + 2 * crosses * spectra

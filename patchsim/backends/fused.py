@@ -158,12 +158,10 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     expression = trace(metric.pointwise)
     if expression is None:
         return [f"{metric.name} isn't written with +, -, *, ** and abs() only"]
-    if problem.value_range is None:
-        return []
-    possible = Arithmetic(expression, problem.value_dtype).possible
-    if not possible or problem.taps * metric.peak(*problem.value_range) >= 2**63:
-        return [f"sums of {metric.name} exceed 2**63 for {problem.dtype}"]
-    return []
+    exact = problem.value_range is not None
+    if exact and not Arithmetic(expression, problem.value_dtype).possible:
+        return [f"{metric.name} of {problem.dtype} needs more than 64 bits"]
+    return pointwise.refuse(problem, metric)
 
 
 #: Bytes of an image that are rearranged at a time.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from patchsim.metrics.base import Metric, Term
+from patchsim.metrics.base import Expansion, Metric, Statistic, Term
 
-__all__ = ["METRICS", "Metric", "Term"]
+__all__ = ["METRICS", "AnyMetric", "Expansion", "Metric", "Statistic", "Term", "register"]
+
+AnyMetric = Metric | Statistic
 
 
-def _load() -> dict[str, Metric]:
+def _load() -> dict[str, AnyMetric]:
     modules = (
         importlib.import_module(f"{__name__}.{info.name}")
         for info in pkgutil.iter_modules(__path__)
@@ -20,4 +22,26 @@ def _load() -> dict[str, Metric]:
 
 
 #: Every metric by name.
-METRICS: dict[str, Metric] = _load()
+METRICS: dict[str, AnyMetric] = _load()
+
+
+def register(metric: AnyMetric) -> AnyMetric:
+    """Make a metric known by its name.
+
+    Parameters
+    ----------
+    metric : Metric or Statistic
+
+    Returns
+    -------
+    The metric itself.
+
+    Raises
+    ------
+    ValueError
+        If another metric has that name.
+    """
+    if METRICS.get(metric.name, metric) is not metric:
+        raise ValueError(f"there is a metric {metric.name!r} already; choose another name")
+    METRICS[metric.name] = metric
+    return metric

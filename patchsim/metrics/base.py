@@ -1,45 +1,33 @@
-"""What is measured: a metric as data."""
+"""What is measured: metrics as data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
-#: A function of numbers that serves tensors, arrays and Python integers alike, so it is
-#: written with operators and abs() only.
-Scalar = Callable[[Any], Any]
+from patchsim.metrics.expansion import Expansion, Scalar, Term, identity, square
 
-
-def identity(x: Any) -> Any:
-    """Return x."""
-    return x
+__all__ = ["Expansion", "Metric", "Moments", "Scalar", "Statistic", "Term"]
+__all__ += ["identity", "root", "square"]
 
 
-def square(x: Any) -> Any:
-    """Return x²."""
-    return x * x
+def root(x: Tensor) -> Tensor:
+    """Return √x for x ≥ 0, with the derivative 0 instead of none at 0, and NaN of NaN."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1).sqrt(), x)
 
 
-@dataclass(frozen=True)
-class Term:
-    """One term scale·f(p)·g(k) of an expansion; None stands for the constant 1.
-
-    With ``g=None`` the term sums to a box sum of f(image), with ``f=None`` to one number per
-    template; only a term with both costs a cross-correlation. On an interval, f and g must take
-    their largest magnitude at an end of it (as powers do).
-    """
-
-    scale: int
-    f: Scalar | None
-    g: Scalar | None
+#: (values (…, C, H, W), data_range) -> values (…, C', H, W), floats.
+Preparation = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A translation-invariant pointwise distance, summed over windows and then finished.
+    """A pointwise distance, summed over windows and then finished.
 
     Attributes
     ----------
@@ -47,29 +35,110 @@ class Metric:
         How users name it.
     pointwise : callable
         d(p, k) ≥ 0, written with operators and abs() only.
-    majorant : callable
-        A with d(p, k) ≤ A(p) + A(k), and, where there are terms, Σ|scale·f(p)·g(k)| ≤ A(p) + A(k).
+    expansion : Expansion
+        The finite-rank expansion of d; without terms when there is none.
+    majorant : callable, optional
+        A with d(p, k) ≤ A(p) + A(k), and Σ|scale·f(p)·g(k)| ≤ A(p) + A(k). Without it there is no
+        `error_bound`.
     degree : int
         d(c·p, c·k) = cᵈᵉᵍʳᵉᵉ·d(p, k) for c > 0.
     roundings : int
         Rounding errors in one evaluation of d.
-    terms : tuple of Term
-        The finite-rank expansion of d, empty when there is none.
+    invariant : bool
+        Whether d(p + c, k + c) = d(p, k): then both are centred before they are expanded.
+    unit : int
+        What d is measured in: the metric is d / unit.
     finish : callable
-        The distance as a function of the mean of d; increasing.
+        The distance as a function of the mean of d / unit; increasing.
     modulus : callable
         How far `finish` moves at most when its argument moves by a given amount.
+    prepare : callable, optional
+        What is done to image and template first, pixel by pixel. d is of the results.
     """
 
     name: str
     pointwise: Callable[[Any, Any], Any]
-    majorant: Scalar
-    degree: int
-    roundings: int
-    terms: tuple[Term, ...] = ()
-    finish: Callable[[torch.Tensor], torch.Tensor] = identity
-    modulus: Callable[[torch.Tensor], torch.Tensor] = identity
+    expansion: Expansion = field(default_factory=Expansion)
+    majorant: Scalar | None = None
+    degree: int = 1
+    roundings: int = 0
+    invariant: bool = True
+    unit: int = 1
+    finish: Callable[[Tensor], Tensor] = identity
+    modulus: Callable[[Tensor], Tensor] = identity
+    prepare: Preparation | None = None
+
+    @classmethod
+    def of_expansion(cls, name: str, expansion: Expansion, degree: int = 0) -> Metric:
+        """Make a metric of any expansion; integers are computed with as floats."""
+
+        def floats(values: Tensor, data_range: float) -> Tensor:
+            return values.double()
+
+        return cls(name, expansion, expansion, degree=degree, invariant=False, prepare=floats)
+
+    @property
+    def summed(self) -> Metric:
+        """What backends sum."""
+        return self
 
     def peak(self, low: int, high: int) -> int:
         """Return the largest d of two values in [low, high]."""
         return int(max(self.pointwise(low, high), self.pointwise(high, low)))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted sums over windows and templates, in float64; w = 1 where there is no weight.
+
+    Attributes
+    ----------
+    total : Tensor, shape (N, C, 1, 1)
+        Σw of each channel.
+    p, k : Tensor, shapes (B, N or 1, C, Ho, Wo) and (N, C, 1, 1)
+        Σw·p and Σw·k of each channel.
+    pp, kk : Tensor, shapes (B, N or 1, Ho, Wo) and (N, 1, 1)
+        Σw·p² and Σw·k² over all channels.
+    sums : Tensor, shape (B, N, Ho, Wo)
+        Σw·d(p, k).
+    flat : Tensor, broadcastable to pp
+        How far rounding can move pp: what is no larger may be 0.
+    range : float
+        The data range.
+    """
+
+    total: Tensor
+    p: Tensor
+    k: Tensor
+    pp: Tensor
+    kk: Tensor
+    sums: Tensor
+    flat: Tensor
+    range: float
+
+    @property
+    def pk(self) -> Tensor:
+        """Σw·p·k, where d is the squared difference."""
+        return (self.pp + self.kk - self.sums) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Statistic:
+    """A similarity that is a function of window sums and of moments.
+
+    Attributes
+    ----------
+    name : str
+        How users name it.
+    summed : Metric
+        The pointwise distance that backends sum: l2, whose sums hold Σp·k, or l1.
+    similarity : callable
+        Of `Moments`, (B, N, Ho, Wo).
+    invariant : bool
+        Whether the similarity stays the same when a constant is added to a channel of both.
+    """
+
+    name: str
+    summed: Metric
+    similarity: Callable[[Moments], Tensor]
+    invariant: bool = False

@@ -1,6 +1,6 @@
 """l2: mean squared difference; its window sum is the SSD (sum of squared differences)."""
 
-from patchsim.metrics.base import Metric, Term, identity, square
+from patchsim.metrics.base import Expansion, Metric, identity, square
 
 METRIC = Metric(
     name="l2",
@@ -9,5 +9,5 @@ METRIC = Metric(
     majorant=lambda x: 2 * x * x,
     degree=2,
     roundings=3,
-    terms=(Term(1, square, None), Term(-2, identity, identity), Term(1, None, square)),
+    expansion=Expansion.of((1, square, None), (-2, identity, identity), (1, None, square)),
 )

@@ -1,0 +1,71 @@
+"""values: any metric by one cross-correlation for each value that the templates hold.
+
+Σ d(p, k) = Σ_v Σ d(p, v)·[k = v] (Coq: ``values_of_template``): exact for every metric and image,
+and worth it for templates of few values, such as masks, glyphs and labels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from patchsim import bounds, correlation, pointwise
+from patchsim.backends.base import Backend, Work
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+
+
+def run(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Add the correlations of d(image, v) with the places of v."""
+    peaks = (metric.peak(*problem.value_range), 1) if problem.value_range else (0, 0)
+    expand = partial(_expand, metric)
+    return correlation.window_sums(problem, image, kernel, weight, expand, peaks)
+
+
+def _expand(
+    metric: Metric, image: Tensor, kernel: Tensor, weights: Tensor
+) -> tuple[correlation.Terms, Tensor]:
+    values: Tensor = torch.unique(kernel.detach())
+    terms = ((metric.pointwise(image, v), (kernel == v) * weights) for v in values)
+    return terms, weights.new_zeros(len(kernel))
+
+
+def error(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Bound the sums' error: that of adding all taps, and one more addition for each value."""
+    number = len(torch.unique(kernel.detach()))
+    roundings = problem.taps + metric.roundings + number + 1
+    direct = bounds.rounded(roundings, metric, problem, image, kernel, weight)
+    expand = partial(_expand, metric)
+    return direct + correlation.transforms_error(problem, image, kernel, weight, expand)
+
+
+def refuse(problem: Problem, metric: Metric) -> list[str]:
+    """Refuse gradients, as the template's values decide what is computed."""
+    if problem.grad:
+        return ["it has no gradient: what it computes depends on which values a template holds"]
+    if problem.value_range and metric.peak(*problem.value_range) > 2**53:
+        return [f"{metric.name} of {problem.dtype} exceeds 2**53"]
+    return pointwise.refuse(problem, metric)
+
+
+def work(problem: Problem, metric: Metric) -> Work:
+    """Expect as many values as there can be."""
+    return correlation.work(problem, correlation.most_values(problem))
+
+
+VALUES = Backend(
+    name="values",
+    run=run,
+    error=error,
+    refuse=refuse,
+    work=work,
+    memory="planes of a tile",
+    rates=correlation.RATES,
+    differentiable=False,
+)

@@ -1,0 +1,214 @@
+"""One call: its arguments checked, its tensors prepared, its map computed tile by tile."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from patchsim import bounds, tiling
+from patchsim.backends import BACKENDS, Backend
+from patchsim.backends.base import WindowFunction
+from patchsim.finish import Finish, Reduction, Score, converted
+from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
+from patchsim.metrics.base import Preparation
+from patchsim.moments import adapt
+from patchsim.planner import make_plan
+from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
+from patchsim.weights import read_weight, total_weight
+
+
+@dataclass(frozen=True)
+class Call:
+    """One checked call, its tensors batched and prepared."""
+
+    problem: Problem
+    metric: AnyMetric
+    backend: Backend
+    image: Tensor
+    kernel: Tensor
+    weight: Tensor | None
+    data_range: float | None
+    map_shape: tuple[int, ...]
+    map_dtype: torch.dtype
+
+    def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
+        """Compute the map of similarities or distances."""
+        if isinstance(self.metric, Statistic):
+            backend, finish = self._adapted(reduction), Score(self.map_dtype, similarity)
+            return self._run(backend.run, finish, backend)
+        output = self._run(self.backend.run, self._finish(reduction, similarity), self.backend)
+        return output.to(self.map_dtype) if self.prepared and reduction == "mean" else output
+
+    def bound(self, reduction: Reduction) -> Tensor:
+        """Bound the errors of similarities, or of sums."""
+        if isinstance(self.metric, Statistic):
+            backend, score = self._adapted(reduction), Score(self.map_dtype, similarity=True)
+            function, done = backend.error, score.error
+        else:
+            backend, function = self.backend, _Error(self.backend, self._finish(reduction, True))
+            done = _as_it_is
+        with torch.no_grad():
+            error = self._run(function, done, backend)
+        if self.prepared and reduction == "mean":
+            error = converted(error, 3 + error, self.map_dtype)
+        return error
+
+    @property
+    def prepared(self) -> bool:
+        """Whether image and template aren't those of the caller."""
+        return isinstance(self.metric, Metric) and self.metric.prepare is not None
+
+    def _run(
+        self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
+    ) -> Tensor:
+        weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
+        tensors = self.image, self.kernel, weight
+        output = tiling.run(function, finish, backend, self.metric.summed, self.problem, tensors)
+        return output.reshape(self.map_shape)
+
+    def _adapted(self, reduction: Reduction) -> Backend:
+        assert isinstance(self.metric, Statistic)
+        if reduction != "mean":
+            raise ValueError(
+                f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
+                f"{reduction!r}"
+            )
+        data_range = _data_range(self.data_range, self.problem.dtype)
+        return adapt(self.backend, self.metric, data_range)
+
+    def _finish(self, reduction: Reduction, similarity: bool) -> Finish:
+        assert isinstance(self.metric, Metric)
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
+        scale = 1.0
+        if self.metric.degree and (reduction == "mean" or self.data_range is not None):
+            scale = _data_range(self.data_range, self.problem.dtype) ** self.metric.degree
+        total = self.problem.taps if self.weight is None else total_weight(self.weight)
+        return Finish(self.metric, self.problem, total, scale, reduction, similarity)
+
+
+@dataclass(frozen=True)
+class _Error:
+    """Bounds the map's error, by tiles."""
+
+    backend: Backend
+    finish: Finish
+
+    def __call__(
+        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        if problem.value_range is not None:
+            largest = self.finish.total * metric.peak(*problem.value_range)
+            magnitude = torch.as_tensor(largest, dtype=torch.float64, device=image.device)
+            bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
+        else:
+            bound = self.finish.error(
+                self.backend.error(metric, problem, image, kernel, weight),
+                bounds.majorant(metric, problem, image, kernel, weight),
+            )
+        return bound.expand(problem.batch, problem.templates, *problem.map_size)
+
+
+def _as_it_is(error: Tensor) -> Tensor:
+    return error
+
+
+Geometry = tuple[IntOrPair, Padding, IntOrPair]
+
+
+def read(
+    image: Tensor,
+    kernel: Tensor,
+    metric: str | AnyMetric,
+    geometry: Geometry,
+    weight: Tensor | None,
+    data_range: float | None,
+    backend: str | Backend,
+) -> Call:
+    """Check the arguments of a call, prepare its tensors and bring them into four dimensions."""
+    chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
+    problem = problem_of(image, kernel, *geometry)
+    map_dtype = problem.map_dtype
+    leading = (*image.shape[:-3], *kernel.shape[:-3])
+    image = image if image.dim() == 4 else image[None]
+    kernel = kernel if kernel.dim() == 4 else kernel[None]
+    weighting: Weighting = "none"
+    if weight is not None:
+        weight, weighting = read_weight(weight, kernel)
+        problem = problem_of(image, kernel, *geometry, weighting)
+    if isinstance(chosen, Metric) and chosen.prepare is not None:
+        span = _data_range(data_range, image.dtype)
+        image, kernel, weight = _prepared(chosen.prepare, span, problem, image, kernel, weight)
+        problem = problem_of(image, kernel, geometry[0], 0, geometry[2], weighting)
+    auto = backend == "auto"
+    if auto:
+        backend = make_plan(problem, chosen.summed).backend
+    runner = _look_up("backend", backend, BACKENDS, (Backend,))
+    reasons = [] if auto else tiling.refusals(runner, chosen.summed, problem)
+    if reasons:
+        others = (b.name for b in BACKENDS.values() if not _refusals(b, chosen, problem))
+        able = ", ".join(others) or "none"
+        raise ValueError(
+            f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
+            f"Backends that can: {able}"
+        )
+    shape = (*leading, *problem.map_size)
+    return Call(problem, chosen, runner, image, kernel, weight, data_range, shape, map_dtype)
+
+
+def _refusals(backend: Backend, metric: AnyMetric, problem: Problem) -> list[str]:
+    return tiling.refusals(backend, metric.summed, problem)
+
+
+def _prepared(
+    prepare: Preparation,
+    data_range: float,
+    problem: Problem,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Apply a metric's preparation to both, after zeros have completed the image."""
+    (top, bottom, left, right), (below, beside) = problem.pads, problem.overhang
+    image = torch.nn.functional.pad(image, (left, right + beside, top, bottom + below))
+    dtype = torch.float64 if problem.dtype in INTEGER_RANGES else problem.value_dtype
+    image, kernel = (prepare(values, data_range).to(dtype) for values in (image, kernel))
+    if weight is not None:
+        weight = weight.repeat(1, kernel.shape[1] // weight.shape[1], 1, 1)
+    return image, kernel, weight
+
+
+Choice = TypeVar("Choice")
+
+
+def _look_up(
+    kind: str, given: str | Choice, table: dict[str, Choice], types: tuple[type, ...]
+) -> Choice:
+    if not isinstance(given, str):
+        if isinstance(given, types):
+            return given
+        names = " or a ".join(type_.__name__ for type_ in types)
+        raise TypeError(f"`{kind}` takes a name or a {names}, got {given!r}")
+    if given in table:
+        return table[given]
+    close = difflib.get_close_matches(given, table, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise ValueError(f"unknown {kind} {given!r}; {hint}There are: {', '.join(sorted(table))}")
+
+
+def _data_range(given: float | None, dtype: torch.dtype) -> float:
+    if given is None:
+        if dtype is torch.int16:
+            raise TypeError(
+                "int16 has no natural range: pass `data_range`, such as 4095 for 12-bit images"
+            )
+        return 255.0 if dtype is torch.uint8 else 1.0
+    if not (isinstance(given, int | float) and 0 < given < math.inf):
+        raise ValueError(f"`data_range` must be a positive finite number, got {given!r}")
+    return float(given)

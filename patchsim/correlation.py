@@ -1,0 +1,128 @@
+"""Sums of many cross-correlations, each by conv2d or FFT, for backends that expand a metric."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from patchsim.algebra import Correlate
+from patchsim.backends.base import Backend, Work
+from patchsim.box import box_sum
+from patchsim.metrics.l2 import METRIC as L2
+from patchsim.problem import Problem
+
+#: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
+Terms = Iterable[tuple[Tensor, Tensor]]
+
+#: Terms computed at a time.
+TOGETHER = 16
+
+#: (image, kernel, weights) -> terms and a constant for each template, (N,).
+Expand = Callable[[Tensor, Tensor, Tensor], tuple[Terms, Tensor]]
+
+
+def window_sums(
+    problem: Problem,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expand: Expand,
+    peaks: tuple[int, int],
+) -> Tensor:
+    """Sum the correlations of the terms that `expand` makes; never negative.
+
+    `peaks` bound the factors of integers, sums of which are exact. A NaN or inf reaches the
+    windows that hold it, no other.
+    """
+    exact = problem.value_range is not None
+    dtype = torch.float64 if exact else problem.value_dtype
+    weights = torch.ones_like(kernel, dtype=dtype) if weight is None else weight.to(dtype)
+    image, kernel = image.to(dtype), kernel.to(dtype)
+    terms, constants = expand(_finite(image), _finite(kernel), weights)
+    correlate, _ = _cheapest(problem)
+    sums = constants[:, None, None].to(torch.int64 if exact else dtype)
+    for part, f, g in _grouped(problem, terms):
+        sums = sums + correlate(part, f, g, peaks if exact else None)
+    sums = sums.expand(problem.batch, problem.templates, *problem.map_size).clamp(min=0)
+    if not math.isfinite(image.detach().sum()):
+        sums = sums + box_sum(_spoils(image), problem)
+    if not math.isfinite(kernel.detach().sum()):
+        sums = sums + _spoils(kernel).sum((1, 2, 3))[:, None, None]
+    return sums
+
+
+def transforms_error(
+    problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None, expand: Expand
+) -> Tensor | float:
+    """Bound what FFTs add to the rounding errors of the correlations."""
+    _, error = _cheapest(problem)
+    if error is None:
+        return 0.0
+    weights = torch.ones_like(kernel) if weight is None else weight
+    terms, _ = expand(_finite(image.detach()), _finite(kernel.detach()), weights)
+    errors = (error(part, f, g) for part, f, g in _grouped(problem, terms))
+    return sum(errors, start=torch.zeros(()))
+
+
+def _grouped(problem: Problem, terms: Terms) -> Iterator[tuple[Problem, Tensor, Tensor]]:
+    """Join terms as channels, which are summed: few large correlations instead of many."""
+    remaining = iter(terms)
+    while group := list(islice(remaining, TOGETHER)):
+        part = dataclasses.replace(problem, channels=problem.channels * len(group))
+        f, g = (torch.cat(factors, 1) for factors in zip(*group, strict=True))
+        yield part, f, g
+
+
+def _spoils(values: Tensor) -> Tensor:
+    """Keep NaN and inf, whose sums with anything are not finite either."""
+    return values.detach().abs().masked_fill(values.isfinite(), 0)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.nan_to_num(0, 0, 0)
+
+
+def _cheapest(
+    problem: Problem,
+) -> tuple[Correlate, Callable[[Problem, Tensor, Tensor], Tensor] | None]:
+    """Choose conv2d or FFT by their rates; return it and what bounds its transforms' error."""
+    from patchsim.backends import conv2d, fft
+
+    if _seconds(conv2d.CONV2D, problem) <= _seconds(fft.FFT, problem):
+        return conv2d.correlate, None
+    return fft.correlate, fft.correlation_error
+
+
+def _seconds(backend: Backend, problem: Problem) -> float:
+    work = backend.work(problem, L2)
+    step, operation = backend.rates[str(problem.value_dtype).removeprefix("torch.")]
+    return step * work.steps + operation * work.operations
+
+
+def work(problem: Problem, correlations: int) -> Work:
+    """Estimate so many correlations; each is that of l2, one after the other."""
+    from patchsim.backends import conv2d, fft
+
+    one, other = conv2d.CONV2D.work(problem, L2), fft.FFT.work(problem, L2)
+    memory = 2 * min(TOGETHER, correlations) * max(one.bytes, other.bytes)
+    return Work(one.operations * correlations, memory, one.steps * correlations)
+
+
+def most_values(problem: Problem) -> int:
+    """Return how many values templates can hold; which they do, a problem doesn't know."""
+    numbers = problem.taps * problem.templates
+    return min(256, numbers) if problem.value_dtype is torch.uint8 else numbers
+
+
+#: Rates of a correlation by conv2d, as `Backend.rates`.
+RATES = {
+    "float32": (1900, 0.0043),
+    "float64": (1400, 0.17),
+    "uint8": (2200, 0.0045),
+    "int16": (1600, 0.17),
+}

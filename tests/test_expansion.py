@@ -1,0 +1,120 @@
+"""Expansions as objects, metrics made of them, and l1 by levels and low rank."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import patchsim
+from patchsim import Expansion, Metric, lowrank
+from patchsim.metrics import METRICS
+from patchsim.metrics.expansion import identity, square
+from patchsim.metrics.l4 import even_power
+
+SQUARED = Expansion.of((1, square, None), (-2, identity, identity), (1, None, square))
+
+
+@given(p=st.fractions(), k=st.fractions())
+def test_sums_and_products(p, k):
+    assert SQUARED(p, k) == (p - k) ** 2
+    assert (SQUARED + SQUARED)(p, k) == (2 * SQUARED)(p, k) == 2 * (p - k) ** 2
+    assert (SQUARED * SQUARED)(p, k) == (p - k) ** 4
+    assert even_power(6).expansion(p, k) == (p - k) ** 6
+
+
+def test_costs():
+    assert (SQUARED.rank, SQUARED.crosses) == (3, 1)
+    assert METRICS["l4"].expansion.crosses == 3
+    assert even_power(6).expansion.crosses == 5
+    assert not METRICS["l1"].expansion.terms
+
+
+@pytest.mark.parametrize("levels", [2, 3, 8, 32])
+def test_a_table_has_its_rank(levels):
+    x = np.arange(levels)
+    for table, rank in (
+        (np.abs(x[:, None] - x), levels),  # Coq: abs_rank
+        ((x[:, None] - x) ** 2.0, min(levels, 3)),
+        ((x[:, None] != x) * 1.0, levels),
+        (np.ones((levels, levels)), 1),
+    ):
+        expansion = Expansion.from_table(table)
+        found = [[expansion(p, k) for k in range(levels)] for p in range(levels)]
+        assert expansion.rank == rank
+        exact = rank == len(np.unique(table, axis=1).T)
+        assert np.abs(np.array(found) - table).max() <= (0 if exact else 1e-10 * levels**2)
+
+
+def test_bad_tables():
+    with pytest.raises(ValueError, match="one row and one column a label"):
+        Expansion.from_table([[1, 2]])
+    with pytest.raises(ValueError, match="finite"):
+        Expansion.from_table([[math.nan]])
+
+
+def test_a_metric_from_a_table():
+    table = torch.tensor([[0.0, 1, 5], [1, 0, 2], [5, 2, 0]])
+    metric = Metric.of_expansion("costs", Expansion.from_table(table.tolist()))
+    image, kernel = torch.randint(0, 3, (1, 9, 9)).byte(), torch.randint(0, 3, (1, 3, 2)).byte()
+    windows = image.unfold(1, 3, 1).unfold(2, 2, 1)[0].long()
+    exact = table[windows, kernel[0].long()].mean((2, 3))
+    for backend in ("conv2d", "fft", "loop", "values"):
+        found = patchsim.distance(image, kernel, metric, backend=backend)
+        torch.testing.assert_close(found, exact)
+    with pytest.raises(ValueError, match="no error bound is known for 'costs'"):
+        patchsim.error_bound(image, kernel, metric)
+
+
+def test_registering():
+    metric = Metric("cubic", lambda p, k: abs(p - k) ** 3, degree=3)
+    try:
+        assert patchsim.register(metric) is metric
+        image = torch.rand(1, 6, 6)
+        assert patchsim.similarity(image, image[:, :2, :2], "cubic")[0, 0] == 1
+        with pytest.raises(ValueError, match="there is a metric 'cubic' already"):
+            patchsim.register(Metric("cubic", lambda p, k: abs(p - k)))
+    finally:
+        del METRICS["cubic"]
+
+
+@given(data=st.data())
+def test_low_rank_keeps_its_bound(data):
+    """Values at which the series converges slowest are near each other and the ends."""
+    draw = data.draw
+    terms = draw(st.integers(1, 40))
+    values = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, 0.5, 1 / terms])
+    image = torch.tensor(draw(st.lists(values, min_size=4, max_size=12)))[None, None]
+    kernel = torch.tensor(draw(st.lists(values, min_size=1, max_size=4)))[None, None]
+    backend = lowrank(terms=terms)
+    exact = patchsim.distance(image.double(), kernel.double(), "l1")
+    error = (patchsim.distance(image, kernel, "l1", backend=backend).double() - exact).abs()
+    bound = patchsim.error_bound(image, kernel, "l1", backend)
+    span = max(image.max(), kernel.max()) - min(image.min(), kernel.min())
+    assert (error <= bound).all()
+    assert (bound <= 1.01 * 4 / (math.pi**2 * terms) * (span or 1) + 1e-3).all()
+
+
+def test_low_rank_from_a_wanted_error():
+    image = torch.rand(3, 40, 40)
+    kernel = image[:, 5:15, 5:15]
+    exact = patchsim.distance(image, kernel)
+    for wanted in (0.3, 0.03, 0.003):
+        found = patchsim.distance(image, kernel, backend=lowrank(error=wanted))
+        assert (found - exact).abs().max() <= wanted
+    for arguments in ({"error": 0}, {"error": 2}, {"terms": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            lowrank(**arguments)
+
+
+@given(seed=st.integers(0, 2**31), levels=st.integers(1, 6))
+def test_levels_are_exact_for_images_of_other_values(seed, levels):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (2, 9, 9), generator=generator).byte()
+    kernel = torch.randint(0, 256, (levels,), generator=generator)[
+        torch.randint(0, levels, (2, 3, 3), generator=generator)
+    ].byte()
+    found = patchsim.distance(image, kernel, backend="levels", reduction="sum")
+    assert torch.equal(found, patchsim.distance(image, kernel, backend="loop", reduction="sum"))
