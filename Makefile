@@ -30,7 +30,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy --strict patchsim
 
 proofs:
-	@command -v coqc coqchk coq_makefile >/dev/null || { echo 'no Coq here; on Debian or Ubuntu: sudo apt-get install -y $(COQ)' >&2; exit 1; }
+	@command -v coqc coqchk >/dev/null || { echo 'no Coq here; on Debian or Ubuntu: sudo apt-get install -y $(COQ)' >&2; exit 1; }
 	$(MAKE) -C proofs --jobs=2 --no-print-directory
 	proofs/check
 
