@@ -2,7 +2,8 @@
 
 u is the unit roundoff and γ_n = n·u / (1 − n·u), so that n successive roundings multiply a number
 by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., lemma
-3.1). The bounds hold for sums taken in any order.
+3.1) (Coq: ``product_of_roundings``). The bounds hold for sums taken in any order (Coq:
+``sum_error``).
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ _SAFETY = 1 + 2**-10
 
 
 def gamma(roundings: int, unit: float) -> float:
-    """γ_n, infinite where n·u ≥ 1."""
+    """γ_n, infinite where n·u ≥ 1 (Coq: ``gamma_plus``)."""
     return roundings * unit / (1 - roundings * unit) if roundings * unit < 1 else float("inf")
 
 
 def majorant(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound Σ w·d and the sum of all terms' magnitudes, (B, N, Ho, Wo) in float64."""
+    """Bound Σ w·d and the sum of all terms' magnitudes, (B, N, Ho, Wo) in float64.
+
+    The bounds of `direct` and `expanded` need both (Coq: ``direct_bound``, ``expanded_bound``).
+    """
     centre = algebra.middle(problem, kernel)
     image, kernel = image.detach().double() - centre, kernel.detach().double() - centre
     weights = torch.ones_like(kernel) if weight is None else weight.double()
@@ -40,7 +44,7 @@ def majorant(
 def direct(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the error of adding w·d(p, k) over the taps, in any order.
+    """Bound the error of adding w·d(p, k) over the taps, in any order (Coq: ``direct_bound``).
 
     Each of n taps passes `metric.roundings`, two for the weight (its own and that of the product)
     and at most n − 1 for the sum.
@@ -52,7 +56,7 @@ def direct(
 def expanded(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the error of summing the expansion, each sum in any order.
+    """Bound the error of summing the expansion, each sum in any order (Coq: ``expanded_bound``).
 
     Beyond `direct`, centring perturbs both factors (`metric.degree` times in a product), and the
     terms are added.

@@ -69,7 +69,8 @@ def _correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
         sums.append(torch.fft.irfft2(spectrum, s=size))
     height, width = problem.image_size
     (sy, sx) = problem.stride
-    # Where the window lies inside the image, circular and plain correlation are the same.
+    # Where the window lies inside the image, circular and plain correlation are the same (Coq:
+    # ``circular_is_plain``).
     return torch.stack(sums, 1)[..., : height - rows + 1 : sy, : width - cols + 1 : sx]
 
 
@@ -77,7 +78,8 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     """Correlate integers: rounding is exact where the error is below one half.
 
     Where the bound on the error is not, the operand with the larger values is split into
-    high·2ᵇ + low, which halves its digits.
+    high·2ᵇ + low, which halves its digits (Coq: ``nearest_integer_exact``, ``split_image``,
+    ``split_template``).
     """
     if _whole_error(problem, image, kernel).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
