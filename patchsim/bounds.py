@@ -75,9 +75,10 @@ def _rounded(
 ) -> Tensor:
     info = torch.finfo(problem.value_dtype)
     magnitude = majorant(metric, problem, image, kernel, weight)
-    # A result below the least normal number may be flushed to 0: at most 8 operations a tap.
+    # A result below the least normal number may be flushed to 0: at most 8 operations a tap, and
+    # three times that in an expansion (Coq: ``expanded_bound``).
     underflow = (
-        8 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
+        24 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
     )
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     return error.masked_fill(~(magnitude < info.max), torch.inf)

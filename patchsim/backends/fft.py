@@ -155,7 +155,8 @@ def _transform_error(
     less than the logarithm for radix 3, 4 and 5). The forward transforms then contribute
     2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and
     the inverse transform, which acts on a signal of norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The
-    factor 1.01 covers terms of second order.
+    factor 1.01 + ε√L covers terms of second order, as the inverse transform also acts on the
+    spectra's errors (Coq: ``correlation_bound``, ``products_kappa``).
     """
     info = torch.finfo(kernel.dtype)
     unit = info.eps / 2
@@ -163,7 +164,7 @@ def _transform_error(
     flat = kernel.detach().double().flatten(1)
     kernel_norm, kernel_sum = flat.norm(dim=1), flat.abs().sum(1)
     error = (
-        1.01
+        (1.01 + epsilon * math.sqrt(points))
         * image_norm
         * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
     )
