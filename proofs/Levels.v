@@ -3,7 +3,7 @@
     [c] below (a nat or a boolean in the role of a number) is [c]%:R, Iverson's bracket. *)
 
 From mathcomp Require Import all_ssreflect all_algebra.
-From Patchsim Require Import Windows.
+From Patchsim Require Import RingTactic Windows.
 
 Set Implicit Arguments.
 Unset Strict Implicit.
@@ -70,9 +70,100 @@ move=> lt_aL lt_bL; rewrite (@abs_on_values _ L Posz) // => [|t _]; last by rewr
 by apply: eq_big_nat => -[] // t _; rewrite /= intS addrK mul1r.
 Qed.
 
+(** ** Any image, a template of finitely many values *)
+
+Section Between.
+
+Variables (R : realDomainType) (L : nat) (v : nat -> R).
+Hypothesis v_mono : forall t, (t.+1 < L)%N -> v t <= v t.+1.
+Add Ring R_ring : (comring_theory R).
+
+(** The number of [v_0, v_(L-1)] that is nearest to a. *)
+Definition nearest (a : R) : R := Num.max (v 0) (Num.min a (v L.-1)).
+
+(** The part of nearest(a) - v_0 that lies between v_(t-1) and v_t: nearest(a) - v_(t-1) clamped to
+    0 ... v_t - v_(t-1). *)
+Definition part (t : nat) (a : R) : R :=
+  Num.min (Num.max (nearest a - v t.-1) 0) (v t - v t.-1).
+
+Lemma v_le i j : (i <= j)%N -> (j < L)%N -> v i <= v j.
+Proof.
+elim: j => [|j IH]; first by rewrite leqn0 => /eqP ->.
+rewrite leq_eqVlt => /orP [/eqP -> // | le_ij] lt_j.
+by rewrite (le_trans (IH le_ij (ltnW lt_j))) // v_mono.
+Qed.
+
+Lemma partE t a : (t.+1 < L)%N ->
+  part t.+1 a = Num.min (nearest a) (v t.+1) - Num.min (nearest a) (v t).
+Proof.
+move=> lt_t; have le_v := v_mono lt_t; rewrite /part /=.
+case: (lerP (nearest a) (v t)) => [le_a | lt_a].
+  rewrite (min_idPl (le_trans le_a le_v)) subrr (max_idPr _) ?subr_le0 //.
+  by rewrite (min_idPl _) // subr_ge0.
+rewrite (max_idPl _) ?subr_ge0 ?ltW //; case: (lerP (nearest a) (v t.+1)) => [le_a' | lt_a'].
+  by rewrite (min_idPl _) // ler_add2r.
+by rewrite (min_idPr _) // ler_add2r ltW.
+Qed.
+
+Lemma parts_below b a : (b < L)%N ->
+  \sum_(1 <= t < L) part t a * (t <= b)%N%:R = Num.min (nearest a) (v b) - v 0.
+Proof.
+move=> lt_bL; rewrite (big_cat_nat _ (n := b.+1)) //= [X in _ + X]big_nat [X in _ + X]big1.
+  rewrite addr0 big_add1 /=.
+  have -> : v 0 = Num.min (nearest a) (v 0) by rewrite (min_idPr _) // /nearest le_maxr lexx.
+  rewrite -(telescope_sumr (fun t => Num.min (nearest a) (v t)) (leq0n b)).
+  rewrite !big_nat; apply: eq_bigr => t /andP [_ lt_tb].
+  by rewrite lt_tb mulr1 partE // (leq_ltn_trans lt_tb).
+by move=> t /andP [lt_bt _]; rewrite [(t <= b)%N]leqNgt lt_bt mulr0.
+Qed.
+
+(** |a - v_b| = |a - c| + (c - v_0) + (v_b - v_0) - 2 sum_(1 <= t < L) part_t(a) [b >= t], where
+    c = nearest(a), for every number a. The parts below v_b add up to min(c, v_b) - v_0. *)
+Theorem abs_by_parts (a : R) (b : nat) : (b < L)%N ->
+  `|a - v b| = `|a - nearest a| + (nearest a - v 0) + (v b - v 0)
+               - 2%:R * \sum_(1 <= t < L) part t a * (t <= b)%N%:R.
+Proof.
+move=> lt_bL; rewrite parts_below //; have L_gt0 := leq_ltn_trans (leq0n b) lt_bL.
+have first_le : v 0 <= v b by apply: v_le.
+have le_last : v b <= v L.-1 by apply: v_le; rewrite ?ltn_predL // -ltnS prednK.
+rewrite /nearest; case: (lerP a (v L.-1)) => [le_a | lt_a]; last first.
+  rewrite (max_idPr (le_trans first_le le_last)) (min_idPr le_last).
+  rewrite !ger0_norm ?subr_ge0 ?ltW // ?(le_lt_trans le_last) //.
+  by move: (v 0) (v b) (v L.-1) => x y z; comring R.
+case: (lerP (v 0) a) => [ge_a | lt_a]; last first.
+  rewrite (min_idPl first_le) !ler0_norm ?subr_le0 ?ltW // ?(lt_le_trans lt_a) //.
+  by move: (v 0) (v b) => x y; comring R.
+rewrite subrr normr0; case: (lerP a (v b)) => _; move: (v 0) (v b) => x y; comring R.
+Qed.
+
+End Between.
+
 Section Windows.
 
 Variable g : geometry.
+
+(** For a template of values v_0 <= ... <= v_(L-1), given by its levels, weights w and ANY image:
+    sum w |p - k| = (|p - c| + c - v_0) * w + sum w (k - v_0)
+                    - 2 sum_(1 <= t < L) part_t(p) * w [k >= t],
+    where * is cross-correlation: L-1 of them and one with the weights. *)
+Theorem l1_by_parts (R : realDomainType) (L : nat) (v : nat -> R) w (p : image g R)
+    (k : template g nat) y x :
+  (forall t, (t.+1 < L)%N -> v t <= v t.+1) -> (forall c i j, (k c i j < L)%N) ->
+  weighted_sum (fun a b => `|a - v b|) w p k y x
+  = cross_correlation (map_image (fun a => `|a - nearest L v a| + (nearest L v a - v 0%N)) p) w y x
+    + template_sum (fun c i j => w c i j * (v (k c i j) - v 0%N))
+    - 2%:R * \sum_(1 <= t < L)
+        cross_correlation (map_image (part L v t) p)
+                          (fun c i j => w c i j * (t <= k c i j)%N%:R) y x.
+Proof.
+move=> v_mono k_lt; rewrite weighted_sumE cross_correlationE template_sumE.
+under [X in _ = _ - 2%:R * X]eq_bigr => t _ do rewrite cross_correlationE.
+rewrite exchange_big /= mulr_sumr -sumrN -!big_split /=; apply: eq_bigr => s _.
+rewrite (abs_by_parts v_mono _ (k_lt _ _ _)) /pixel /entry /map_image.
+rewrite mulrBr mulrDr; congr (_ + _ - _); first by rewrite mulrC.
+rewrite mulrCA mulr_sumr; congr (_ * _); apply: eq_bigr => t _.
+by rewrite mulrCA.
+Qed.
 
 (** For an image and a template of levels 0, ..., L-1:
     sum |p - k| = sum_(1 <= t < L) (box sum of [p >= t] + sum [k >= t] - 2 ([p >= t] * [k >= t])),
