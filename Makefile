@@ -1,4 +1,5 @@
 # make demo, make test, make lint: each installs what it needs into .venv first.
+# make proofs: compiles proofs/ and lists the theorems with their axioms; it needs Coq from Debian.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,9 @@ INSTALLED := $(VENV)/.installed
 IMAGES := experiments/images
 RESULTS := experiments/results
 
-.PHONY: demo test lint bench clean
+COQ := coq libcoq-mathcomp-algebra libcoq-flocq libcoq-coquelicot
+
+.PHONY: demo test lint proofs bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "patchsim needs Python 3.10 or later: make PYTHON=python3.11")'
@@ -26,6 +29,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict patchsim
 
+proofs:
+	@command -v coqc coqchk >/dev/null || { echo 'no Coq here; on Debian or Ubuntu: sudo apt-get install -y $(COQ)' >&2; exit 1; }
+	$(MAKE) -C proofs --jobs=2 --no-print-directory
+	proofs/check
+
 # Skips what would take a contestant more than LIMIT seconds a call; 60 measures nearly everything.
 LIMIT ?= 1
 bench: $(INSTALLED)
@@ -35,3 +43,4 @@ bench: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) build *.egg-info
+	$(MAKE) -C proofs --no-print-directory clean

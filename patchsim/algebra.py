@@ -1,7 +1,7 @@
 """Window sums from a finite-rank expansion d(p, k) = Σ_r scale·f_r(p)·g_r(k).
 
 A term without g is a box sum, a term without f one number per template; the others are
-cross-correlations, which conv2d and fft compute each in its own way.
+cross-correlations, which conv2d and fft compute each in its own way (Coq: ``finite_rank``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ Correlate = Callable[[Problem, Tensor, Tensor, tuple[int, int] | None], Tensor]
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
-    """Refuse metrics without an expansion, and integers whose terms no float holds."""
+    """Refuse metrics without an expansion, and integers whose terms no float holds.
+
+    That l1 has none on real numbers is a theorem (Coq: ``l1_not_conv2d``).
+    """
     if not metric.expansion.terms:
         return [f"{metric.name} has no finite-rank expansion"]
     if problem.value_range is not None and _largest_factor(problem, metric) > 2**53:
@@ -110,7 +113,8 @@ def _clean(values: Tensor, problem: Problem, metric: Metric) -> tuple[Tensor, Te
 def middle(problem: Problem, kernel: Tensor, metric: Metric) -> Tensor | int:
     """Return what to subtract from both: for floats the template's mean colour, (C, 1, 1).
 
-    It is a constant to autograd, as the distance doesn't depend on it.
+    It is a constant to autograd, as the distance doesn't depend on it (Coq: ``centring``,
+    ``expanded_template_derivative``).
     """
     if not metric.invariant:
         return 0

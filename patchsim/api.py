@@ -29,6 +29,7 @@ def similarity(
     """Slide templates over images and measure how similar each window is.
 
     similarity = 1 − distance: 1 where window and template are the same, lower where they differ.
+    ncc, zncc, ssim and intersection are similarities of their own.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def similarity(
     kernel : Tensor, shape (C, h, w) or (N, C, h, w)
         One template or N, of the image's dtype and device.
     metric : str or Metric
-        "l1" (mean absolute difference), "l2" (mean squared difference) or "rmse" (its root).
+        "l1" (mean absolute difference), "l2" (mean squared difference), "rmse" (its root), "l4",
+        "hamming" (of labels), "hue", "hue_l1", "hsv", "ncc", "zncc", "ssim" or "intersection".
     stride, dilation : int or pair of int
         Steps between windows, and between the pixels of a window: (down, across).
     padding : int, pair of int, "valid" or "same"
@@ -77,6 +79,7 @@ def similarity(
 
     Examples
     --------
+    >>> import torch
     >>> image = torch.zeros(1, 3, 3, dtype=torch.uint8)
     >>> image[0, 1, 2] = 255
     >>> similarity(image, image[:, 1:, 1:])
@@ -117,6 +120,7 @@ def distance(
 
     Examples
     --------
+    >>> import torch
     >>> image = torch.tensor([[[0, 3, 5]]], dtype=torch.uint8)
     >>> distance(image, image[:, :, 1:2], "l2", reduction="sum")
     tensor([[9, 0, 4]])
@@ -229,7 +233,7 @@ def variants() -> tuple[Variant, ...]:
     Examples
     --------
     >>> [str(variant) for variant in variants() if variant.metric == "l1"]
-    ['l1_loop', 'l1_unfold', 'l1_shift', 'l1_fused']
+    ['l1_loop', 'l1_unfold', 'l1_shift', 'l1_fused', 'l1_values', 'l1_levels', 'l1_lowrank']
     """
     return tuple(
         Variant(metric.name, backend.name)

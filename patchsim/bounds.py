@@ -2,7 +2,8 @@
 
 u is the unit roundoff and γ_n = n·u / (1 − n·u), so that n successive roundings multiply a number
 by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., lemma
-3.1). The bounds hold for sums taken in any order.
+3.1) (Coq: ``product_of_roundings``). The bounds hold for sums taken in any order (Coq:
+``sum_error``).
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ _SAFETY = 1 + 2**-10
 
 
 def gamma(roundings: int, unit: float) -> float:
-    """γ_n, infinite where n·u ≥ 1."""
+    """γ_n, infinite where n·u ≥ 1 (Coq: ``gamma_plus``)."""
     return roundings * unit / (1 - roundings * unit) if roundings * unit < 1 else float("inf")
 
 
 def majorant(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound Σ w·d and the sum of all terms' magnitudes, (B, N, Ho, Wo) in float64."""
+    """Bound Σ w·d and the sum of all terms' magnitudes, (B, N, Ho, Wo) in float64.
+
+    The bounds of `direct` and `expanded` need both (Coq: ``direct_bound``, ``expanded_bound``).
+    """
     if metric.majorant is None:
         raise ValueError(f"no error bound is known for {metric.name!r}: its `majorant` isn't given")
     centre = algebra.middle(problem, kernel, metric)
@@ -42,7 +46,7 @@ def majorant(
 def direct(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the error of adding w·d(p, k) over the taps, in any order.
+    """Bound the error of adding w·d(p, k) over the taps, in any order (Coq: ``direct_bound``).
 
     Each of n taps passes `metric.roundings`, two for the weight (its own and that of the product)
     and at most n − 1 for the sum.
@@ -54,7 +58,7 @@ def direct(
 def expanded(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the error of summing the expansion, each sum in any order.
+    """Bound the error of summing the expansion, each sum in any order (Coq: ``expanded_bound``).
 
     Beyond `direct`, centring perturbs both factors (`metric.degree` times in a product), and the
     terms are added.
@@ -74,9 +78,10 @@ def rounded(
     """Bound the error of sums of which each tap passes so many roundings."""
     info = torch.finfo(problem.value_dtype)
     magnitude = majorant(metric, problem, image, kernel, weight)
-    # A result below the least normal number may be flushed to 0: at most 8 operations a tap.
+    # A result below the least normal number may be flushed to 0: at most 8 operations a tap, and
+    # three times that in an expansion (Coq: ``expanded_bound``).
     underflow = (
-        8 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
+        24 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
     )
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     return error.masked_fill(~(magnitude < info.max), torch.inf)

@@ -30,7 +30,7 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
     -----
     O(H·W·(C + log(h·w))) additions. Unlike a running sum or an integral image nothing is ever
     subtracted, so that rounding errors don't grow with the image, and a NaN reaches only the
-    windows that hold it.
+    windows that hold it (Coq: ``box_sum_doubling``, ``box_sum_blocks``).
     """
     dtype = dtype or values.dtype
     floats = values.is_floating_point() and dtype.is_floating_point
@@ -67,7 +67,7 @@ def expression_sum(
 def _run_sum(planes: Tensor, dim: int, length: int, dilation: int) -> Tensor:
     """Sum `length` pixels, `dilation` apart, from every position where they fit.
 
-    One pass for each of the runs of 1, 2, 4, … pixels.
+    One pass for each of the runs of 1, 2, 4, … pixels (Coq: ``run_doubling``).
     """
     size = planes.shape[dim] - dilation * (length - 1)
     run, width, start = planes, 1, 0  # `run` holds the sums of `width` pixels

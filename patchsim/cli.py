@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 import patchsim
-from patchsim.backends import BACKENDS
-from patchsim.metrics import METRICS
-from patchsim.problem import problem_of
+from patchsim.backends import BACKENDS, Backend
+from patchsim.metrics import METRICS, AnyMetric, Metric
+from patchsim.problem import Problem, problem_of
 from patchsim.search import Match, peaks
 
 MATCHES, NO_MATCH, BAD_INPUT = 0, 1, 2
@@ -145,11 +145,31 @@ def _json(matches: Sequence[Match]) -> str:
 
 
 def _variants(options: argparse.Namespace) -> int:
-    print(f"{'variant':14} {'integers':9} {'floats':8} {'gradient':9} memory")
-    for variant in patchsim.variants():
-        memory = BACKENDS[variant.backend].memory
-        print(f"{variant!s:14} {'exact':9} {'bounded':8} {'yes':9} {memory}")
+    print(f"{'':13}" + "".join(f"{name:9}" for name in BACKENDS).rstrip())
+    reasons: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        cells = []
+        for backend in BACKENDS.values():
+            cell, why = _cell(metric, backend)
+            cells.append(f"{cell:9}")
+            if why:
+                reasons.setdefault(why, []).append(f"{name}_{backend.name}")
+        print(f"{name:13}" + "".join(cells).rstrip())
+    print("exact: integers exactly, floats within error_bound; bounded: all within error_bound")
+    for why, names in reasons.items():
+        print(f"- no {', '.join(names)}: {why}")
     return MATCHES
+
+
+def _cell(metric: AnyMetric, backend: Backend) -> tuple[str, str]:
+    """Tell what a backend can do for a metric, and why if nothing."""
+    whole, real = (Problem(1, 1, (1, 1), 1, (1, 1), dtype=d) for d in (torch.uint8, torch.float32))
+    why = backend.refuse(real, metric.summed)
+    if why:
+        return "-", why[0]
+    embedded = isinstance(metric, Metric) and metric.prepare is not None
+    exact = not embedded and not backend.refuse(whole, metric.summed)
+    return ("exact" if exact else "bounded"), ""
 
 
 def _warmup(options: argparse.Namespace) -> int:

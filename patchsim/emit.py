@@ -48,9 +48,9 @@ class Arithmetic:
 
     def _holds(self, width: int) -> bool:
         assert self.range is not None
-        low, high = self._interval(self.expression)
+        high = self._interval(self.expression)[1]  # a distance isn't negative
         values = sum(self.range) < 2**width and -self.range[0] <= 2 ** (width - 1)
-        return values and low >= 0 and high < 2**width and self._keeps_signs(self.expression, width)
+        return values and high < 2**width and self._keeps_signs(self.expression, width)
 
     def _keeps_signs(self, expression: Expression, width: int) -> bool:
         if expression.op in ("abs", "sign") and not _is_difference(expression):

@@ -46,11 +46,15 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
 
 @lru_cache(maxsize=512)
 def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
-    reasons = {name: refusals(backend, metric, problem) for name, backend in BACKENDS.items()}
+    reasons = {
+        name: refusals(backend, metric, problem)
+        or ["it is approximate: name it to use it"] * backend.approximate
+        for name, backend in BACKENDS.items()
+    }
     seconds = {
         name: rates.seconds(BACKENDS[name], problem, metric)
         for name, why in reasons.items()
-        if not why and not BACKENDS[name].approximate
+        if not why
     }
     if not seconds:
         why = "; ".join(f"{name}: {', '.join(reasons[name])}" for name in reasons)

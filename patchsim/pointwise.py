@@ -29,7 +29,8 @@ def sum_dtype(problem: Problem, metric: Metric) -> torch.dtype:
     """Choose the fastest arithmetic in which the window sums of integers are exact.
 
     Every partial sum is an integer of at most taps·max d, and binary32 and binary64 hold the
-    integers up to 2²⁴ and 2⁵³. Floats are summed as they are.
+    integers up to 2²⁴ and 2⁵³ (Coq: ``integer_sum_exact_any_order``). Floats are summed as they
+    are.
     """
     if problem.value_range is None:
         return problem.value_dtype

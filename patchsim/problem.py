@@ -46,9 +46,11 @@ class Problem:
         Image size with the requested padding, without overhang.
     overhang : (int, int)
         Rows and columns of zeros that complete a window beyond the bottom and right edge: there
-        is one where the template is larger than the padded image by less than a stride.
+        is one where the template is larger than the padded image by less than a stride (Coq:
+        ``overhang``).
     map_size : (int, int)
-        int((H − h) / stride) + 1, the division truncated toward zero.
+        int((H − h) / stride) + 1, the division truncated toward zero (Coq: ``windows_inside``,
+        ``no_window``).
     value_range : (int, int) or None
         Least and greatest value of an integer dtype; None when sums are not exact integers:
         integers under real-valued weights are summed in float64.

@@ -39,7 +39,8 @@ def window_sums(
 
     Notes
     -----
-    A window that overhangs the bottom or right edge is completed with zeros.
+    A window that overhangs the bottom or right edge is completed with zeros (Coq: ``overhang``,
+    ``loop_padding``).
     O(B·N·Ho·Wo·C·h·w) operations, one Python step per window.
     """
     (sy, sx), (dy, dx) = stride, dilation

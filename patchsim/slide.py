@@ -26,7 +26,7 @@ class Planes:
     """An image laid out so that each tap of a template is one shift of a flat array.
 
     With a stride the image is split into its phases, of which each holds every s-th row and
-    column: neighbouring windows then read neighbouring pixels.
+    column: neighbouring windows then read neighbouring pixels (Coq: ``phases``).
 
     Attributes
     ----------
@@ -159,7 +159,8 @@ def image_gradient(
     """Differentiate `sums` by the image: (B, C, H, W).
 
     A pixel collects, over the windows that hold it, the gradient (B, N, Ho, Wo) of the window's
-    sum times ∂d/∂p at the tap that meets it: again a slide, of templates over gradients.
+    sum times ∂d/∂p at the tap that meets it: again a slide, of templates over gradients (Coq:
+    ``sliding_image_gradient``).
     """
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     planes, cols = _phases(image.detach(), stride)
@@ -204,7 +205,8 @@ def template_gradient(
 ) -> Tensor:
     """Differentiate `sums` by the templates: (N, C, h, w).
 
-    A tap collects, over all windows, the gradient of the window's sum times ∂d/∂k.
+    A tap collects, over all windows, the gradient of the window's sum times ∂d/∂k (Coq:
+    ``template_gradient``).
     """
     planes = Planes(image.detach(), stride)
     slope = str(derivative(parse(expression), "k"))

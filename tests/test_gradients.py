@@ -6,8 +6,15 @@ import torch
 import patchsim
 from patchsim.backends import BACKENDS
 
+#: hsv takes three channels, and hamming and intersection have corners at equal values.
 each_variant = pytest.mark.parametrize(
-    "variant", [v for v in patchsim.variants() if BACKENDS[v.backend].differentiable], ids=str
+    "variant",
+    [
+        v
+        for v in patchsim.variants()
+        if BACKENDS[v.backend].differentiable and v.metric not in ("hsv", "hamming")
+    ],
+    ids=str,
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import patchsim
+from patchsim import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +22,7 @@ def blocks(language):
 
 
 def test_every_block_is_of_a_kind_that_is_run():
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "bibtex"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "bibtex", "text"}
     assert README.count("```") == 2 * len(BLOCKS)
 
 
@@ -51,15 +52,7 @@ def test_the_citation_names_this_version():
     assert f"version = {{{patchsim.__version__}}}" in text
 
 
-def test_the_table_tells_which_variants_there_are():
-    section = README.split("## Variants")[1].split("## ")[0]
-    header, *rows = (line for line in section.splitlines() if line.startswith("| "))
-    backends = [cell.strip() for cell in header.split("|")[2:-1]]
-    names = {str(variant) for variant in patchsim.variants()}
-    for row in rows:
-        title, *cells = (cell.strip() for cell in row.split("|")[1:-1])
-        metric = re.match(r"\*\*(\w+)\*\*", title)
-        for backend, cell in zip(backends, cells, strict=True):
-            if metric:
-                name = f"{metric[1]}_{backend}"
-                assert cell == (f"`{name}`" if name in names else "not possible")
+def test_the_matrix_is_what_the_command_prints(capsys):
+    assert cli.main(["variants"]) == 0
+    [matrix] = blocks("text")
+    assert matrix.strip() == capsys.readouterr().out.strip()

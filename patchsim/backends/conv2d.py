@@ -54,7 +54,7 @@ def _exact(problem: Problem, peak: int) -> tuple[torch.dtype, int]:
     """Choose a dtype and how many products of that size it sums without rounding.
 
     Every partial sum of m products is an integer of at most m·peak; binary32 holds the integers
-    up to 2²⁴ and binary64 those up to 2⁵³.
+    up to 2²⁴ and binary64 those up to 2⁵³ (Coq: ``integer_correlation_exact``).
     """
     if peak * min(problem.taps, 256) <= 2**24:
         return torch.float32, 2**24 // peak
@@ -62,7 +62,7 @@ def _exact(problem: Problem, peak: int) -> tuple[torch.dtype, int]:
 
 
 def _blocks(shape: tuple[int, int, int], limit: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut a (C, h, w) template into blocks of at most `limit` taps."""
+    """Cut a (C, h, w) template into blocks of at most `limit` taps (Coq: ``cut_blocks``)."""
     channels, rows, cols = shape
     width = min(cols, limit)
     height = min(rows, limit // width)

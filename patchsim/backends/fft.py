@@ -71,7 +71,8 @@ def _correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
         sums.append(torch.fft.irfft2(spectrum, s=size))
     height, width = problem.image_size
     (sy, sx) = problem.stride
-    # Where the window lies inside the image, circular and plain correlation are the same.
+    # Where the window lies inside the image, circular and plain correlation are the same (Coq:
+    # ``circular_is_plain``).
     return torch.stack(sums, 1)[..., : height - rows + 1 : sy, : width - cols + 1 : sx]
 
 
@@ -79,7 +80,8 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     """Correlate integers: rounding is exact where the error is below one half.
 
     Where the bound on the error is not, the operand with the larger values is split into
-    high·2ᵇ + low, which halves its digits.
+    high·2ᵇ + low, which halves its digits (Coq: ``nearest_integer_exact``, ``split_image``,
+    ``split_template``).
     """
     if correlation_error(problem, image, kernel).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
@@ -157,7 +159,8 @@ def _transform_error(
     less than the logarithm for radix 3, 4 and 5). The forward transforms then contribute
     2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and
     the inverse transform, which acts on a signal of norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The
-    factor 1.01 covers terms of second order.
+    factor 1.01 + ε√L covers terms of second order, as the inverse transform also acts on the
+    spectra's errors (Coq: ``correlation_bound``, ``products_kappa``).
     """
     info = torch.finfo(kernel.dtype)
     unit = info.eps / 2
@@ -165,7 +168,7 @@ def _transform_error(
     flat = kernel.detach().double().flatten(1)
     kernel_norm, kernel_sum = flat.norm(dim=1), flat.abs().sum(1)
     error = (
-        1.01
+        (1.01 + epsilon * math.sqrt(points))
         * image_norm
         * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
     )

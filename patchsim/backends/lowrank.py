@@ -47,6 +47,7 @@ def lowrank(error: float = 0.02, *, terms: int | None = None) -> Backend:
 
     Examples
     --------
+    >>> from patchsim import similarity
     >>> image = torch.linspace(0, 1, 12).reshape(1, 3, 4)
     >>> score = similarity(image, image, backend=lowrank(error=1e-3))
     >>> bool((1 - score).abs() < 1e-3)
@@ -68,6 +69,7 @@ def lowrank(error: float = 0.02, *, terms: int | None = None) -> Backend:
         memory="planes of a tile",
         rates=correlation.RATES,
         approximate=True,
+        differentiable=False,
     )
 
 
@@ -125,7 +127,7 @@ class _Sines:
 
 
 def _range(image: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least value and how far the others reach above it, constants to autograd."""
+    """Return the least value and how far the others reach above it."""
     both = [values.detach().nan_to_num(0, 0, 0) for values in (image, kernel)]
     least = torch.stack([values.amin() for values in both]).amin()
     span = torch.stack([values.amax() for values in both]).amax() - least
@@ -133,11 +135,13 @@ def _range(image: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _refuse(problem: Problem, metric: Metric) -> list[str]:
-    """Refuse all but |p − k|, and integers, which are expected to be exact."""
+    """Refuse all but |p − k|, integers, which are expected to be exact, and gradients."""
     if trace(metric.pointwise) != trace(L1.pointwise):
         return [f"it computes |p - k|, which {metric.name} isn't"]
     if problem.value_range is not None:
         return ["it is approximate, and integers are exact: convert them to floats for it"]
+    if problem.grad:
+        return ["it has no gradient: what it computes depends on the range of the values"]
     return []
 
 
