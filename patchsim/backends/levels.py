@@ -5,10 +5,10 @@ range. Then |p − k| = |p − c(p)| + |c(p) − k|, and for k among the values
 
     |c(p) − k| = (c(p) − v₀) + (k − v₀) − 2·Σ_t f_t(p)·[k ≥ v_t],
 
-where f_t(p) is the part of c(p) − v₀ that lies between v_{t−1} and v_t. For images of the same
-values, f_t(p) is a step times [p ≥ v_t] (Coq: ``l1_values``). Exact for every image, with one
-correlation less than there are values; on L levels no expansion has fewer than L terms (Coq:
-``abs_rank``).
+where f_t(p) is the part of c(p) − v₀ that lies between v_{t−1} and v_t (Coq: ``l1_by_parts``). For
+images of the same values, f_t(p) is a step times [p ≥ v_t] (Coq: ``l1_values``). Exact for every
+image, with one correlation less than there are values; on L levels no expansion has fewer than L
+terms (Coq: ``abs_rank``).
 """
 
 from __future__ import annotations
