@@ -37,7 +37,6 @@ proofs:
 # Skips what would take a contestant more than LIMIT seconds a call; 60 measures nearly everything.
 LIMIT ?= 1
 bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python experiments/speed.py targets
 	$(BIN)/python experiments/speed.py grid --limit $(LIMIT)
 

@@ -12,13 +12,18 @@ from torch import Tensor
 from patchsim.metrics.expansion import Expansion, Scalar, Term, identity, square
 
 __all__ = ["Expansion", "Metric", "Moments", "Scalar", "Statistic", "Term"]
-__all__ += ["identity", "root", "square"]
+__all__ += ["identity", "inverse_root", "root", "square"]
 
 
 def root(x: Tensor) -> Tensor:
     """Return √x for x ≥ 0, with the derivative 0 instead of none at 0, and NaN of NaN."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1).sqrt(), x)
+
+
+def inverse_root(x: Tensor, least: Tensor | float) -> Tensor:
+    """Return 1 / √x, or 0 where x is at most `least` or NaN."""
+    return torch.where(x > least, x, torch.inf).rsqrt()
 
 
 #: (values (…, C, H, W), data_range) -> values (…, C', H, W), floats.

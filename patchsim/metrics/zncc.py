@@ -7,21 +7,27 @@ OpenCV's TM_CCOEFF_NORMED: each channel has a mean of its own. On one channel al
 import torch
 from torch import Tensor
 
-from patchsim.metrics.base import Moments, Statistic, root
+from patchsim.metrics.base import Moments, Statistic, inverse_root
 from patchsim.metrics.l2 import METRIC as L2
 
 
 def _similarity(m: Moments) -> Tensor:
     """Covariance over the root of the variances (Coq: ``zncc_sums``)."""
     total = torch.where(m.total > 0, m.total, 1)
-    covariance = m.pk - (m.p * m.k / total).sum(2)
-    window = m.pp - (m.p.square() / total).sum(2)
+    covariance = m.pk - _over_channels(m.p, m.k / total)
+    window = m.pp - _over_channels(m.p * m.p, 1 / total)
     template = m.kk - (m.k.square() / total).sum(1)
     # What rounding could have made of 0 counts as 0.
-    window = torch.where(window > m.flat, window, 0)
-    template = torch.where(template > 1e-14 * m.kk, template, 0)
-    norm = root(window) * root(template)
-    return torch.where(norm > 0, covariance / torch.where(norm > 0, norm, 1), 0).clamp(-1, 1)
+    inverse = inverse_root(window, m.flat) * inverse_root(template, 1e-14 * m.kk)
+    return (covariance * inverse).clamp(-1, 1)
+
+
+def _over_channels(maps: Tensor, factors: Tensor) -> Tensor:
+    """Sum (B, N or 1, C, Ho, Wo) times (N, C, 1, 1) over the channels."""
+    total = maps[:, :, 0] * factors[:, 0]
+    for c in range(1, len(factors[0])):
+        total = total + maps[:, :, c] * factors[:, c]
+    return total
 
 
 METRIC = Statistic(name="zncc", summed=L2, similarity=_similarity, invariant=True)
