@@ -62,7 +62,7 @@ class Call:
     @property
     def prepared(self) -> bool:
         """Whether image and template aren't those of the caller."""
-        return isinstance(self.metric, Metric) and self.metric.prepare is not None
+        return self.metric.prepare is not None
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
@@ -142,17 +142,17 @@ def read(
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)
         problem = problem_of(image, kernel, *geometry, weighting)
-    if isinstance(chosen, Metric) and chosen.prepare is not None:
+    if chosen.prepare is not None:
         span = _data_range(data_range, image.dtype)
         image, kernel, weight = _prepared(chosen.prepare, span, problem, image, kernel, weight)
         problem = problem_of(image, kernel, geometry[0], 0, geometry[2], weighting)
-    auto = backend == "auto"
+    auto, summed = backend == "auto", chosen.summed
     if auto:
-        backend = make_plan(problem, chosen.summed).backend
+        backend = make_plan(problem, summed).backend
     runner = _look_up("backend", backend, BACKENDS, (Backend,))
-    reasons = [] if auto else tiling.refusals(runner, chosen.summed, problem)
+    reasons = [] if auto else tiling.refusals(runner, summed, problem)
     if reasons:
-        others = (b.name for b in BACKENDS.values() if not _refusals(b, chosen, problem))
+        others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, summed, problem))
         able = ", ".join(others) or "none"
         raise ValueError(
             f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
@@ -160,10 +160,6 @@ def read(
         )
     shape = (*leading, *problem.map_size)
     return Call(problem, chosen, runner, image, kernel, weight, data_range, shape, map_dtype)
-
-
-def _refusals(backend: Backend, metric: AnyMetric, problem: Problem) -> list[str]:
-    return tiling.refusals(backend, metric.summed, problem)
 
 
 def _prepared(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import patchsim
 from patchsim.backends import BACKENDS, Backend
-from patchsim.metrics import METRICS, AnyMetric, Metric
+from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import Problem, problem_of
 from patchsim.search import Match, peaks
 
@@ -167,8 +167,7 @@ def _cell(metric: AnyMetric, backend: Backend) -> tuple[str, str]:
     why = backend.refuse(real, metric.summed)
     if why:
         return "-", why[0]
-    embedded = isinstance(metric, Metric) and metric.prepare is not None
-    exact = not embedded and not backend.refuse(whole, metric.summed)
+    exact = metric.prepare is None and not backend.refuse(whole, metric.summed)
     return ("exact" if exact else "bounded"), ""
 
 

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from patchsim.algebra import Correlate
+from patchsim.backends import conv2d, fft
 from patchsim.backends.base import Backend, Work
 from patchsim.box import box_sum
+from patchsim.expression import trace
+from patchsim.metrics.base import Metric
+from patchsim.metrics.l1 import METRIC as L1
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
 
@@ -21,6 +25,9 @@ Terms = Iterable[tuple[Tensor, Tensor]]
 
 #: Terms computed at a time.
 TOGETHER = 16
+
+#: That of a correlation, as `Backend.rates`.
+RATES = conv2d.CONV2D.rates
 
 #: (image, kernel, weights) -> terms and a constant for each template, (N,).
 Expand = Callable[[Tensor, Tensor, Tensor], tuple[Terms, Tensor]]
@@ -91,8 +98,6 @@ def _cheapest(
     problem: Problem,
 ) -> tuple[Correlate, Callable[[Problem, Tensor, Tensor], Tensor] | None]:
     """Choose conv2d or FFT by their rates; return it and what bounds its transforms' error."""
-    from patchsim.backends import conv2d, fft
-
     if _seconds(conv2d.CONV2D, problem) <= _seconds(fft.FFT, problem):
         return conv2d.correlate, None
     return fft.correlate, fft.correlation_error
@@ -106,23 +111,27 @@ def _seconds(backend: Backend, problem: Problem) -> float:
 
 def work(problem: Problem, correlations: int) -> Work:
     """Estimate so many correlations; each is that of l2, one after the other."""
-    from patchsim.backends import conv2d, fft
-
     one, other = conv2d.CONV2D.work(problem, L2), fft.FFT.work(problem, L2)
     memory = 2 * min(TOGETHER, correlations) * max(one.bytes, other.bytes)
     return Work(one.operations * correlations, memory, one.steps * correlations)
 
 
-def most_values(problem: Problem) -> int:
-    """Return how many values templates can hold; which they do, a problem doesn't know."""
+def work_of_values(problem: Problem, metric: Metric) -> Work:
+    """Estimate a correlation for each value that templates can hold.
+
+    Which they do, a problem doesn't know.
+    """
     numbers = problem.taps * problem.templates
-    return min(256, numbers) if problem.value_dtype is torch.uint8 else numbers
+    return work(problem, min(256, numbers) if problem.value_dtype is torch.uint8 else numbers)
 
 
-#: Rates of a correlation by conv2d, as `Backend.rates`.
-RATES = {
-    "float32": (1900, 0.0043),
-    "float64": (1400, 0.17),
-    "uint8": (2200, 0.0045),
-    "int16": (1600, 0.17),
-}
+def refuse_gradients(problem: Problem, what: str) -> list[str]:
+    """Refuse gradients, because `what` decides what is computed."""
+    return [f"it has no gradient: what it computes depends on {what}"] if problem.grad else []
+
+
+def refuse_others_than_l1(metric: Metric) -> list[str]:
+    """Refuse all distances but |p − k|."""
+    if trace(metric.pointwise) == trace(L1.pointwise):
+        return []
+    return [f"it computes |p - k|, which {metric.name} isn't"]

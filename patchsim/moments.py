@@ -28,9 +28,7 @@ from patchsim.slide import Planes
 def adapt(backend: Backend, statistic: Statistic, data_range: float) -> Backend:
     """Make a backend compute the similarity itself, (B, N, Ho, Wo) in float64."""
     adapted = _Adapted(backend, statistic, data_range)
-    return dataclasses.replace(
-        backend, run=adapted.run, error=adapted.error, work=adapted.work, parallel=backend.parallel
-    )
+    return dataclasses.replace(backend, run=adapted.run, error=adapted.error, work=adapted.work)
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class _Adapted:
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
+        if weight is not None:
+            problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         return self._similarity(self._moments(problem, image, kernel, weight))
 
     def _similarity(self, moments: Moments) -> Tensor:
@@ -91,8 +91,6 @@ class _Adapted:
     def _moments(
         self, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Moments:
-        if weight is not None:
-            problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight).double()
         exact = problem.value_range is not None
         # Integers don't cancel, as they aren't rounded.

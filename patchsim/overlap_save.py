@@ -56,9 +56,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=dtype)
     centre = centre.expand(problem.channels, 1, 1).contiguous()
     centred = kernel.to(dtype) - centre
-    constants = centred.new_zeros(problem.templates)
-    for scale, g in terms.constants:
-        constants += scale * g(centred).sum((1, 2, 3))
+    constants = terms.constant(centred)
     planes, middles = Planes(image, (1, 1)), centre.flatten()
     boxes = expression_sum(terms.box, image, planes, middles, problem)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum

@@ -58,9 +58,7 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     assert found is not None
     centre = torch.full((problem.channels,), CENTRE, dtype=torch.float64)
     centred = kernel.double() - CENTRE
-    constants = centred.new_zeros(problem.templates)
-    for scale, g in terms.constants:
-        constants += scale * g(centred).sum((1, 2, 3))
+    constants = terms.constant(centred)
     # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
     factor = sum(scale for *_, scale in terms.crosses)
     constants -= factor * CENTRE * centred.sum((1, 2, 3))

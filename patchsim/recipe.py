@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from torch import Tensor
+
 from patchsim.expression import Expression, trace
 from patchsim.metrics.base import Metric, Scalar
 
@@ -18,6 +20,13 @@ class Recipe:
     box: str
     crosses: tuple[tuple[str, Scalar, float], ...]
     constants: tuple[tuple[float, Scalar], ...]
+
+    def constant(self, kernel: Tensor) -> Tensor:
+        """Sum the terms without f over templates (N, C, h, w): (N,)."""
+        total = kernel.new_zeros(len(kernel))
+        for scale, g in self.constants:
+            total += scale * g(kernel).sum((1, 2, 3))
+        return total
 
 
 @lru_cache(maxsize=64)

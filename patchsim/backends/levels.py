@@ -20,11 +20,9 @@ import torch
 from torch import Tensor
 
 from patchsim import bounds, correlation
-from patchsim.backends.base import Backend, Work
+from patchsim.backends.base import Backend
 from patchsim.box import box_sum
-from patchsim.expression import trace
 from patchsim.metrics.base import Metric
-from patchsim.metrics.l1 import METRIC as L1
 from patchsim.problem import Problem
 
 
@@ -76,16 +74,8 @@ def error(
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse all but |p − k|, and gradients, as the template's values decide what is computed."""
-    if trace(metric.pointwise) != trace(L1.pointwise):
-        return [f"it computes |p - k|, which {metric.name} isn't"]
-    if problem.grad:
-        return ["it has no gradient: what it computes depends on which values a template holds"]
-    return []
-
-
-def work(problem: Problem, metric: Metric) -> Work:
-    """Expect as many values as there can be."""
-    return correlation.work(problem, correlation.most_values(problem))
+    gradients = correlation.refuse_gradients(problem, "which values a template holds")
+    return correlation.refuse_others_than_l1(metric) or gradients
 
 
 LEVELS = Backend(
@@ -93,7 +83,7 @@ LEVELS = Backend(
     run=run,
     error=error,
     refuse=refuse,
-    work=work,
+    work=correlation.work_of_values,
     memory="planes of a tile",
     rates=correlation.RATES,
     differentiable=False,

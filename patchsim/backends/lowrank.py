@@ -17,9 +17,7 @@ from torch import Tensor
 
 from patchsim import bounds, correlation
 from patchsim.backends.base import Backend, Work
-from patchsim.expression import trace
 from patchsim.metrics.base import Metric
-from patchsim.metrics.l1 import METRIC as L1
 from patchsim.problem import Problem
 
 
@@ -136,13 +134,10 @@ def _range(image: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
 
 def _refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse all but |p − k|, integers, which are expected to be exact, and gradients."""
-    if trace(metric.pointwise) != trace(L1.pointwise):
-        return [f"it computes |p - k|, which {metric.name} isn't"]
-    if problem.value_range is not None:
-        return ["it is approximate, and integers are exact: convert them to floats for it"]
-    if problem.grad:
-        return ["it has no gradient: what it computes depends on the range of the values"]
-    return []
+    reasons = correlation.refuse_others_than_l1(metric)
+    if not reasons and problem.value_range is not None:
+        reasons = ["it is approximate, and integers are exact: convert them to floats for it"]
+    return reasons or correlation.refuse_gradients(problem, "the range of the values")
 
 
 LOWRANK = lowrank()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from patchsim import bounds, correlation, pointwise
-from patchsim.backends.base import Backend, Work
+from patchsim.backends.base import Backend
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
@@ -47,16 +47,12 @@ def error(
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse gradients, as the template's values decide what is computed."""
-    if problem.grad:
-        return ["it has no gradient: what it computes depends on which values a template holds"]
+    reasons = correlation.refuse_gradients(problem, "which values a template holds")
+    if reasons:
+        return reasons
     if problem.value_range and metric.peak(*problem.value_range) > 2**53:
         return [f"{metric.name} of {problem.dtype} exceeds 2**53"]
     return pointwise.refuse(problem, metric)
-
-
-def work(problem: Problem, metric: Metric) -> Work:
-    """Expect as many values as there can be."""
-    return correlation.work(problem, correlation.most_values(problem))
 
 
 VALUES = Backend(
@@ -64,7 +60,7 @@ VALUES = Backend(
     run=run,
     error=error,
     refuse=refuse,
-    work=work,
+    work=correlation.work_of_values,
     memory="planes of a tile",
     rates=correlation.RATES,
     differentiable=False,

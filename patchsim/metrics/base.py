@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -147,3 +147,4 @@ class Statistic:
     summed: Metric
     similarity: Callable[[Moments], Tensor]
     invariant: bool = False
+    prepare: ClassVar[None] = None  # it is of the values themselves
