@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from patchsim import emit, heap, templates
+from patchsim import butterflies, emit, heap, templates
+from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
 from patchsim.instructions import Instruction, sweep
@@ -84,7 +85,7 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     of `dtype`, whose images, channels and rows lie `steps` apart. centre (C,) is subtracted.
 
     Down, each window is the end of one block of h rows and the beginning of the next (van Herk
-    1992, Gil and Werman 1993, for sums); across, runs of 1, 2, 4, … pixels are added. Of integers,
+    1992, Gil and Werman 1993, for sums); across, runs of 1, 4, 16, … pixels are added. Of integers,
     which must stay below 2⁵³ in `total`, running sums are kept instead.
     """
     from numba import types
@@ -98,36 +99,69 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
 
 
 @cache
-def gather(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
-    """Compile a copy of an expression of p − centre into pairs of tiles.
+def spectra(dtype: torch.dtype) -> Kernel:
+    """Compile the transforms of templates for `overlap_save`.
 
-    (image, centre, pairs, steps, (H, W), grid, valid, plane, first, last): of the tiles, of which
-    each image has `grid` (down, across), those from first to last are copied to pairs
-    (⌈G/2⌉, at least C, L, M, 2) of dtype `total`, from `plane` on, with zeros beyond the image.
-    Tiles begin `valid` rows and columns apart. Other arguments as for `box`.
-    """
-    from numba import types
-
-    value, sums = _type(dtype), _type(total)
-    arrays = value[::1], sums[::1], sums[:, :, :, :, ::1]
-    signature = types.void(*arrays, _tuple(3), *[_tuple(2)] * 3, *[types.int64] * 3)
-    return _compile_of_one(text, templates.GATHER, total, signature)
-
-
-@cache
-def combine(dtype: torch.dtype, exact: bool) -> Kernel:
-    """Compile (products, boxes, constant, sums, n, grid, valid, stride, first, last).
-
-    max(0, boxes + products + constant), with products (⌈G/2⌉, L, M, 2) of pairs of tiles as for
-    `gather`, of which the first `valid` rows and columns count, rounded to integers if `exact`.
-    Every stride-th goes to template n of sums (B, N, Ho, Wo).
+    (factors, spectra, (L, M), radices and roots down and across, first, last): of the planes of
+    factors (P, h, w), all of `dtype`, those from first to last are completed with zeros to (L, M)
+    and transformed; spectra (P, 2·L·M) gets conjugates, divided by L·M.
     """
     from numba import types
 
     value = _type(dtype)
-    arrays = value[:, :, :, ::1], value[:, :, :, ::1], value, value[:, :, :, ::1]
-    signature = types.void(*arrays, types.int64, *[_tuple(2)] * 3, *[types.int64] * 2)
-    return _compile(templates.COMBINE.format(rounded="np.rint" if exact else ""), [signature])
+    arrays = value[:, :, ::1], value[:, ::1]
+    axis = types.int64[::1], value[::1]
+    signature = types.void(*arrays, _tuple(2), *axis, *axis, *[types.int64] * 2)
+    source = sources.spectra(str(value), dtype.itemsize)
+    return _compile(source, [signature], _transforms(dtype))
+
+
+@cache
+def overlap_save(
+    texts: tuple[str, ...], dtype: torch.dtype, total: torch.dtype, *, exact: bool, boxed: bool
+) -> Kernel:
+    """Compile the correlation of pairs of tiles with templates.
+
+    (image, centre, spectra, boxes, constants, sums, steps, (H, W), (L, M), grid, valid, stride,
+    radices and roots down and across, first, last): each image has `grid` tiles (down, across),
+    `valid` rows and columns apart, of L·M pixels of a flat image of `dtype`, with zeros beyond it;
+    images, channels and rows lie `steps` apart. Of all tiles two by two the pairs from first to
+    last are transformed, after expressions of p − centre, given by `texts`, and multiplied with
+    spectra (N, R·C, 2·L·M) of R texts and C channels, the products added and transformed back.
+    The results of every stride-th of the valid windows go to sums (B, N, Ho, Wo), rounded to
+    integers if `exact`; if `boxed`, as max(0, boxes + result + constants[n]), else boxes and
+    constants aren't read. All but the image is of `total`.
+    """
+    from numba import types
+
+    value, sums = _type(dtype), _type(total)
+    maps = sums[:, :, :, ::1]
+    arrays = value[::1], sums[::1], sums[:, :, ::1], maps, sums[::1], maps
+    axis = types.int64[::1], sums[::1]
+    numbers = _tuple(3), *[_tuple(2)] * 5, *axis, *axis, *[types.int64] * 2
+    functions, keys = _transforms(total), []
+    for i, text in enumerate(texts):
+        term, key = _term(Arithmetic(parse(text), total), ["p"])
+        functions[f"term{i}"] = term["term"]
+        keys.append(key)
+    source = sources.overlap_save(str(sums), total.itemsize, texts, rounded=exact, boxed=boxed)
+    return _compile(source, [types.void(*arrays, *numbers)], functions, str(keys))
+
+
+def _transforms(dtype: torch.dtype) -> dict[str, Any]:
+    """Make the functions that the kernels of `patchsim.spectra` call."""
+    bits = 8 * dtype.itemsize
+    functions = {
+        f"{name}{radix}": butterflies.butterfly(radix, name == "backward", bits)
+        for name in ("forward", "backward")
+        for radix in butterflies.RADICES
+    }
+    return {
+        **functions,
+        "transpose": butterflies.transposition(bits),
+        "multiply": butterflies.product(bits, more=False),
+        "multiply_add": butterflies.product(bits, more=True),
+    }
 
 
 @cache
@@ -212,9 +246,9 @@ def _compile(
     # from, and drops it when that file changes.
     key = f"{source} {key} {signatures}"
     name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    namespace: dict[str, Any] = {"np": np, "__name__": __name__, **functions}
-    exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
+    namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
+    exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     try:
         compiled: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
     except (RuntimeError, OSError):  # no place to keep it

@@ -10,29 +10,34 @@ from __future__ import annotations
 import math
 from functools import lru_cache, partial
 from itertools import product
-from threading import local
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from patchsim import algebra, jit, threads
 from patchsim.box import expression_sum
+from patchsim.butterflies import REGISTER, radices, roots
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
-from patchsim.recipe import Recipe, read
+from patchsim.recipe import read
 from patchsim.slide import Planes
 
-#: Numbers in the tiles that are transformed together: enough to make up for a call's overhead, few
-#: enough for a core's own cache.
-GROUP = 2**17
+
+def plain(problem: Problem) -> bool:
+    """Tell whether this is for the CPU, without gradients and no thin strip.
+
+    A transform is at least a register wide and high, of which a strip would use little.
+    """
+    cpu = problem.device.type == "cpu" and not torch.compiler.is_compiling()
+    return cpu and not problem.grad and min(problem.image_size) >= REGISTER // 16
 
 
 def can(metric: Metric, problem: Problem) -> bool:
     """Tell whether `window_sums` computes this."""
-    cpu = problem.device.type == "cpu" and not torch.compiler.is_compiling()
-    plain = problem.weighting == "none" and problem.dilation == (1, 1) and not problem.grad
-    return cpu and plain and read(metric) is not None
+    simple = problem.weighting == "none" and problem.dilation == (1, 1)
+    return simple and plain(problem) and read(metric) is not None
 
 
 def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
@@ -63,62 +68,64 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     # they would spoil all.
     if not exact and not math.isfinite(image.sum()):
         planes = Planes(torch.where(image.isfinite(), image, centre), (1, 1))
-    tiles = _Tiles(terms, problem, centred.nan_to_num(0, 0, 0), planes, middles)
-    sums = centred.new_empty((problem.batch, problem.templates, *problem.map_size))
-    finish = partial(tiles.add, constants.tolist(), boxes.numpy(), sums.numpy())
-    threads.each(finish, tiles.jobs)
+    finite = centred.nan_to_num(0, 0, 0)
+    factors = torch.cat([scale * g(finite) for _, g, scale in terms.crosses], 1)
+    texts = tuple(text for text, _, _ in terms.crosses)
+    where = planes, middles, factors
+    return _correlate(texts, problem, image.dtype, where, (boxes, constants))
+
+
+def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Cross-correlate floats on the CPU: (B, N, Ho, Wo), without gradients.
+
+    Parameters
+    ----------
+    image, kernel : Tensor, shapes (B, C, H, W) and (N, C, extent of a template)
+        Of the same dtype, finite.
+    """
+    centre = image.new_zeros(problem.channels)
+    where = Planes(image.detach(), (1, 1)), centre, kernel.detach()
+    return _correlate(("p",), problem, image.dtype, where)
+
+
+def _correlate(
+    texts: tuple[str, ...],
+    problem: Problem,
+    pixels: torch.dtype,
+    where: tuple[Planes, Tensor, Tensor],
+    base: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Correlate expressions of p − centre with factors; add boxes and constants, if given.
+
+    `where` are planes of `pixels`, centre (C,) and factors (N, R·C, rows, cols). Two tiles are the
+    real and the imaginary part of one complex signal: templates being real, so are their results.
+    """
+    planes, centre, factors = where
+    size, dtype = tile(problem), factors.dtype
+    axes = [array for length in size for array in _axis(length, dtype)]
+    templates, depth = factors.shape[:2]
+    spectra = factors.new_empty((templates, depth, 2 * math.prod(size)))
+    flat = factors.flatten(0, 1).contiguous().numpy(), spectra.flatten(0, 1).numpy()
+    work = 50 * math.prod(size) * depth
+    transform = partial(jit.spectra(dtype), *flat, size, *axes)
+    threads.share(transform, templates * depth, work * templates)
+    sums = factors.new_empty((problem.batch, templates, *problem.map_size))
+    exact = base is not None and problem.value_range is not None
+    run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=base is not None)
+    arrays = (t.numpy() for t in (centre, spectra, *(base or (sums, centre)), sums))
+    layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
+    grid = _grid(problem, size), _valid(problem, size), problem.stride
+    pairs = -(-tiles(problem, size) // 2)
+    run = partial(run, planes.flat, *arrays, *layout, *grid, *axes)
+    threads.share(run, pairs, pairs * work * (1 + templates))
     return sums
 
 
-class _Tiles:
-    """Tiles of an image, the spectra of the templates, and where the tiles' results go.
-
-    Two tiles are the real and the imaginary part of one complex signal: templates being real, so
-    are their results.
-    """
-
-    def __init__(
-        self, terms: Recipe, problem: Problem, kernel: Tensor, planes: Planes, centre: Tensor
-    ) -> None:
-        self.problem, self.flat, self.centre = problem, planes.flat, centre.numpy()
-        self.layout = (*planes.steps[:2], planes.pitch), problem.image_size
-        self.size, dtype = tile(problem), kernel.dtype
-        self.grid, self.valid = _grid(problem, self.size), _valid(problem, self.size)
-        count, together = tiles(problem, self.size), _together(problem, self.size)
-        self.jobs = [(i, min(i + together, count)) for i in range(0, count, together)]
-        factors = torch.cat([scale * g(kernel) for _, g, scale in terms.crosses], 1)
-        # Rows first, of which most are zeros and need no transform.
-        spectra = torch.fft.fft(torch.fft.fft(factors, self.size[1]), self.size[0], dim=-2)
-        self.spectra = spectra.conj().resolve_conj()
-        self.gathers = [
-            jit.gather(text, problem.value_dtype, dtype) for text, _, _ in terms.crosses
-        ]
-        self.combine = jit.combine(dtype, problem.value_range is not None)
-        depth = len(self.gathers) * problem.channels
-        self.shape = -(-min(together, count) // 2), depth, *self.size, 2
-        self.own = local()
-
-    def add(self, constants: list[float], boxes: Any, sums: Any, job: Pair) -> None:
-        """Add boxes, constants and the correlations of a group of tiles."""
-        if not hasattr(self.own, "pairs"):
-            self.own.pairs = torch.zeros(self.shape, dtype=self.spectra.real.dtype)
-        pairs = self.own.pairs[: -(-(job[1] - job[0]) // 2)]
-        for r, gather in enumerate(self.gathers):
-            where = *self.layout, self.grid, self.valid, r * self.problem.channels
-            gather(self.flat, self.centre, pairs.numpy(), *where, *job)
-        spectrum = torch.fft.fft2(torch.view_as_complex(pairs))  # (pairs, R·C, L, M)
-        for n, template in enumerate(self.spectra):
-            products = spectrum[:, 0] * template[0]
-            for c in range(1, len(template)):
-                products.addcmul_(spectrum[:, c], template[c])
-            result = torch.view_as_real(torch.fft.ifft2(products)).numpy()
-            place = n, self.grid, self.valid, self.problem.stride
-            self.combine(result, boxes, constants[n], sums, *place, *job)
-
-
-def _together(problem: Problem, size: Pair) -> int:
-    """Choose how many tiles are transformed together, an even number."""
-    return 2 * max(1, GROUP // (2 * problem.channels * math.prod(size)))
+@lru_cache(maxsize=64)
+def _axis(length: int, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return the radices and the roots of transforms along one axis."""
+    numbers = np.array(roots(length)).view(np.float64)
+    return np.array(radices(length)), torch.from_numpy(numbers).to(dtype).numpy()
 
 
 def _valid(problem: Problem, size: Pair) -> Pair:
@@ -139,53 +146,60 @@ def tiles(problem: Problem, size: Pair) -> int:
     return problem.batch * math.prod(_grid(problem, size))
 
 
-def memory(problem: Problem, size: Pair) -> int:
-    """Count the numbers that the threads hold: tiles, their spectra, a product and a result."""
+def memory(problem: Problem, crosses: int) -> int:
+    """Count the numbers that are held beside image and map.
+
+    Spectra of the templates, and for each thread those of a pair of tiles, a product and a block.
+    """
+    size = tile(problem)
     busy = min(threads.count_threads(), tiles(problem, size))
-    group = min(_together(problem, size), tiles(problem, size) + 1)
-    return 3 * busy * group * (problem.channels + 1) * math.prod(size)
+    depth = crosses * problem.channels
+    return 2 * math.prod(size) * (problem.templates * depth + busy * (depth + 2))
+
+
+def tile(problem: Problem) -> Pair:
+    """Choose the size of the transforms that takes the least time."""
+    return _tile(problem, threads.count_threads())
 
 
 @lru_cache(maxsize=512)
-def tile(problem: Problem) -> Pair:
-    """Choose the size of the transforms: the tiles' number times the work for each is least."""
+def _tile(problem: Problem, busy: int) -> Pair:
+    lanes = REGISTER // (4 if problem.value_dtype is torch.float32 else 8)
     down, across = (
-        _lengths(rows, size) for rows, size in zip(problem.extent, problem.image_size, strict=True)
+        _lengths(rows, size, lanes)
+        for rows, size in zip(problem.extent, problem.image_size, strict=True)
     )
-    # Where rows lie multiples of 2048 bytes apart, columns compete for the same lines of the cache:
-    # such transforms take up to twice as long.
-    itemsize = 8 if problem.value_dtype is torch.float32 else 16
-    across = [n for n in across if n * itemsize % 2048] or across
-    best, least = (down[-1], across[-1]), math.inf
-    for length, breadth in product(down, across):
-        number, points = tiles(problem, (length, breadth)), length * breadth
-        cost = (number + number % 2) * _effort(problem, points, itemsize)
-        if cost < least:
-            best, least = (length, breadth), cost
-    return best
+    return min(product(down, across), key=partial(_effort, problem, busy))
 
 
-def _effort(problem: Problem, points: int, itemsize: int) -> float:
-    """Estimate the work for a tile of so many points: constants fit measured times.
+def effort(problem: Problem) -> float:
+    """Estimate the work, in units of about 0.06 ns for float32 and 0.12 ns otherwise."""
+    return _effort(problem, 1, _tile(problem, 1))
 
-    Transforms of each channel and template, products of their spectra, and what it takes to fill
-    and empty a tile. A pair of large ones leaves the core's own cache, and so do the spectra of
-    many templates.
+
+def _effort(problem: Problem, busy: int, size: Pair) -> float:
+    """Estimate the work of each of so many threads; the constants fit measured times.
+
+    For a pair of tiles: transforms of each channel and template, products of their spectra, and
+    what it takes to fill and empty a tile; half as much again where it leaves a core's own cache.
     """
     channels, templates = problem.channels, problem.templates
-    spilling = 1 + channels * points * itemsize / 5e6
-    far = min(8.0, channels * templates * points * itemsize / 4e6)
-    passes = 8 * channels + channels * templates * (2 + 2 * far)
-    return points * (spilling * (channels + templates) * math.log2(points) + passes) + 200_000
+    points, pairs = math.prod(size), -(-tiles(problem, size) // 2)
+    passes = math.log2(points) + 8
+    away = 1 + 0.5 * min(1.0, points * (channels + 1) * problem.value_dtype.itemsize / 2**18)
+    pair = channels * passes + templates * (passes + 3 * channels)
+    prepared = channels * templates * passes / 2
+    return points * (-(-pairs // busy) * away * pair + prepared / busy)
 
 
-def _lengths(extent: int, size: int) -> list[int]:
-    """List the lengths to choose from: multiples of 4 of primes up to 5."""
-    enough = next(i for i, n in enumerate(_smooth()) if n >= size)
-    return [n for n in _smooth()[: enough + 2] if n >= extent] or [_smooth()[enough]]
+def _lengths(extent: int, size: int, lanes: int) -> list[int]:
+    """List the lengths to choose from: multiples of `lanes` of primes up to 5."""
+    enough = next(n for n in _smooth(lanes) if n >= size)
+    longest = max(1024, 4 * extent)
+    return [n for n in _smooth(lanes) if extent <= n <= min(enough, longest)] or [enough]
 
 
-@lru_cache(maxsize=1)
-def _smooth() -> list[int]:
-    numbers = (2**i * 3**j * 5**k for i, j, k in product(range(2, 24), range(15), range(10)))
-    return sorted(n for n in numbers if n <= 2**24)
+@lru_cache(maxsize=2)
+def _smooth(lanes: int) -> list[int]:
+    numbers = (2**i * 3**j * 5**k for i, j, k in product(range(22), range(14), range(10)))
+    return sorted(lanes * n for n in numbers if n <= 2**20)

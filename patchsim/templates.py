@@ -90,12 +90,32 @@ def kernel(image, planes, rows, cols, first, last):
 
 #: See `patchsim.jit.box`.
 BOX = """
+@njit
+def add(line, run, length, count):
+    one, two = run[length:], run[2 * length :]
+    if count == 1:
+        for x in range(line.size):
+            line[x] += run[x]
+    elif count == 2:
+        for x in range(line.size):
+            line[x] += run[x] + one[x]
+    elif count == 3:
+        for x in range(line.size):
+            line[x] += run[x] + one[x] + two[x]
+
+@njit
+def quadruple(run, longer, length, size):
+    one, two, three = run[length:], run[2 * length :], run[3 * length :]
+    for x in range(size):
+        longer[x] = (run[x] + one[x]) + (two[x] + three[x])
+
 def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
     (to_image, to_channel, to_row), (height, width) = steps, shape
     batch, channels = sums.shape[0], centre.size
     suffix = np.empty((h + 1, width), np.{total})
     prefix = np.empty(width, np.{total})
-    run, longer, line = np.empty_like(prefix), np.empty_like(prefix), np.empty_like(prefix)
+    run, longer = np.empty_like(prefix), np.empty_like(prefix)
+    every = np.empty(width - w + 1, np.{total})
     for b in range(batch):
         y = first
         while y < last:
@@ -104,41 +124,31 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
             prefix[:] = 0
             for j in range(h - 1, -1, -1):
                 own, before = suffix[j], suffix[j + 1]
-                for x in range(width):
-                    own[x] = before[x]
                 for c in range(channels):
                     start, middle = b * to_image + c * to_channel + (top + j) * to_row, centre[c]
                     pixels = image[start : start + width]
                     for x in range(width):
-                        own[x] = term(own[x], np.{total}(pixels[x]) - middle)
+                        own[x] = term(before[x], np.{total}(pixels[x]) - middle)
+                    before = own
             while i < h and y < last:
-                own = suffix[i]
+                own, here = suffix[i], sums[b, 0, y]
                 for x in range(width):
                     run[x] = own[x] + prefix[x]
-                length, begin, size = 1, 0, width
+                # The digits of w in base 4 tell how many runs of 1, 4, 16, … pixels it takes.
+                line = here if across == 1 else every
+                line[:] = 0
+                length, begin, size, left = 1, 0, width, w
                 while True:
-                    if w & length:
-                        part = run[begin : begin + width - w + 1]
-                        if begin == 0:
-                            for x in range(part.size):
-                                line[x] = part[x]
-                        else:
-                            for x in range(part.size):
-                                line[x] += part[x]
-                        begin += length
-                    if begin == w:
+                    add(line, run[begin:], length, left % 4)
+                    begin += left % 4 * length
+                    left //= 4
+                    if left == 0:
                         break
-                    size -= length
-                    ahead = run[length : length + size]
-                    for x in range(size):
-                        longer[x] = run[x] + ahead[x]
+                    size -= 3 * length
+                    quadruple(run, longer, length, size)
                     run, longer = longer, run
-                    length *= 2
-                here = sums[b, 0, y]
-                if across == 1:
-                    for x in range(here.size):
-                        here[x] = line[x]
-                else:
+                    length *= 4
+                if across > 1:
                     for x in range(here.size):
                         here[x] = line[x * across]
                 for row in range(top + h + i, min(top + h + min(i + down, h), height)):
@@ -185,54 +195,6 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
             else:
                 for x in range(here.size):
                     here[x] = ends[x * across] - integral[x * across]
-"""
-
-#: See `patchsim.jit.gather`.
-GATHER = """
-def kernel(image, centre, pairs, steps, shape, grid, valid, plane, first, last):
-    (to_image, to_channel, to_row), (height, width) = steps, shape
-    _, _, length, breadth, _ = pairs.shape
-    for job in range(first, last):
-        row, column = job // grid[1], job % grid[1]
-        b, top, left = row // grid[0], row % grid[0] * valid[0], column * valid[1]
-        size, part = min(breadth, width - left), (job - first) % 2
-        for c in range(centre.size):
-            middle = centre[c]
-            for y in range(length):
-                block = pairs[(job - first) // 2, plane + c, y]
-                inside = 0
-                if top + y < height:
-                    start = b * to_image + c * to_channel + (top + y) * to_row + left
-                    pixels = image[start : start + size]
-                    inside = size
-                    for x in range(inside):
-                        block[x, part] = term(np.{total}(0), np.{total}(pixels[x]) - middle)
-                for x in range(inside, breadth):
-                    block[x, part] = 0
-"""
-
-#: See `patchsim.jit.combine`.
-COMBINE = """
-def kernel(products, boxes, constant, sums, n, grid, valid, stride, first, last):
-    sy, sx = stride
-    rows, cols = sums.shape[2:]
-    for job in range(first, last):
-        place, column = job // grid[1], job % grid[1]
-        b, top, left = place // grid[0], place % grid[0] * valid[0], column * valid[1]
-        start, part = (left + sx - 1) // sx, (job - first) % 2
-        size = min(cols, (left + valid[1] - 1) // sx + 1) - start
-        for y in range((top + sy - 1) // sy, min(rows, (top + valid[0] - 1) // sy + 1)):
-            product = products[(job - first) // 2, y * sy - top, start * sx - left :]
-            box = boxes[b, 0, y, start : start + size]
-            result = sums[b, n, y, start : start + size]
-            if sx == 1:
-                for x in range(size):
-                    value = box[x] + {rounded}(product[x, part]) + constant
-                    result[x] = 0 if value < 0 else value
-            else:
-                for x in range(size):
-                    value = box[x] + {rounded}(product[x * sx, part]) + constant
-                    result[x] = 0 if value < 0 else value
 """
 
 #: See `patchsim.jit.spread`.

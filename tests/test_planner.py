@@ -49,9 +49,9 @@ def test_auto_runs_the_plan(metric):
         # A multiplication and an addition, for 8 templates although there are 4; adding the terms;
         # centring 2·3·9·9 pixels.
         ("conv2d", 2 * 2 * 84 * 36 * 4 + 800 * 336 + 200 * 486, 50),
-        # Transforms of 12·12 points: 2·3 of images, 3·4 whole ones of templates and 2·4 inverse, at
-        # 5·8/2 operations a point, 2·4·3 products at 12 a point, and the finished sums.
-        ("fft", 144 * ((6 + 24 + 8) * 20 + 288) + 20 * 336, 180),
+        # One pair of tiles of 16·16: 3 channels' and 4 templates' transforms, 4·3 products and as
+        # many spectra; and the finished sums.
+        ("fft", 256 * (3 * 16 + 4 * (16 + 9)) * 129 // 128 + 256 * 12 * 8 + 20 * 336, 180),
     ],
 )
 def test_work(backend, operations, steps):

@@ -59,11 +59,13 @@ def correlate(
 def _correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     """Multiply the spectra, summing channels before the one inverse transform per template."""
     (rows, cols), (dy, dx) = problem.extent, problem.dilation
-    size = _transform_size(problem)
     spread = kernel
     if (dy, dx) != (1, 1):
         spread = kernel.new_zeros((*kernel.shape[:2], rows, cols))
         spread[..., ::dy, ::dx] = kernel
+    if overlap_save.plain(problem):
+        return overlap_save.correlate(problem, image, spread)
+    size = _transform_size(problem)
     image_spectrum = torch.fft.rfft2(image, s=size)  # (B, C, L, M)
     sums = []
     for template in spread:
@@ -183,46 +185,47 @@ def _transform_error(
 
 
 def work(problem: Problem, metric: Metric) -> Work:
-    """Count 5·L·log₂ L operations a complex transform, half of it a real one, and the products."""
-    tiled = overlap_save.can(metric, problem)
-    size = overlap_save.tile(problem) if tiled else _transform_size(problem)
-    points = math.prod(size)
-    tiles = overlap_save.tiles(problem, size) if tiled else problem.batch
+    """Count what tiles take, or 5·L·log₂ L operations a complex transform of whole images.
+
+    Half of that for a real one, and the products.
+    """
     rows, cols = problem.map_size
     windows = problem.batch * problem.templates * rows * cols
-    crosses = metric.expansion.crosses
-    spectra = problem.channels * problem.templates
-    # Of templates both halves of the spectrum are computed.
-    transforms = tiles * (crosses * problem.channels + problem.templates) + 2 * crosses * spectra
-    transform = 5 * math.ceil(math.log2(points + 1)) // 2
-    exact = problem.value_range is not None
+    crosses, exact = metric.expansion.crosses, problem.value_range is not None
     itemsize = 4 if problem.value_dtype is torch.float32 else 8
-    planes = problem.batch * problem.channels * points
-    if tiled:
-        memory = 2 * crosses * spectra * points + overlap_save.memory(problem, size)
-        memory += 2 * windows + problem.batch * rows * cols
+    steps = 60 + 30 * problem.templates
+    if overlap_save.can(metric, problem):
+        operations = crosses * math.ceil(overlap_save.effort(problem)) + 20 * windows
         pixels = problem.channels * problem.image_size[0] * problem.image_size[1]
-        memory += problem.batch * pixels * (not exact)
-    else:
-        saved = 2 * problem.grad * problem.templates
-        memory = (8 + saved) * planes + 2 * problem.channels * points + 5 * windows
-    return Work(
-        operations=points * (transforms * transform + 12 * crosses * tiles * spectra)
-        + 20 * windows,
-        bytes=itemsize * memory,
-        steps=60 + 30 * problem.templates,
-    )
+        memory = 2 * windows + problem.batch * (rows * cols + pixels * (not exact))
+        memory += overlap_save.memory(problem, crosses)
+        return Work(operations, itemsize * memory, steps)
+    points = math.prod(_transform_size(problem))
+    spectra = problem.channels * problem.templates
+    transforms = problem.batch * (crosses * problem.channels + problem.templates)
+    transforms += 2 * crosses * spectra  # of templates both halves of the spectrum are computed
+    transform = 5 * math.ceil(math.log2(points + 1)) // 2
+    operations = points * (transforms * transform + 12 * crosses * problem.batch * spectra)
+    planes = problem.batch * problem.channels * points
+    saved = 2 * problem.grad * problem.templates
+    memory = (8 + saved) * planes + 2 * problem.channels * points + 5 * windows
+    return Work(operations + 20 * windows, itemsize * memory, steps)
+
+
+#: Effort (see `overlap_save`) beyond which it pays to hand a part to another thread.
+_WORTH_SHARING = 3_000_000
 
 
 def _windows(problem: Problem, metric: Metric) -> int:
     """A band for each thread, of so few windows that their sums lie in the cache when divided.
 
-    But of twice the template's height, as neighbouring bands share that many rows.
+    However large the template: neighbouring bands share rows, but their transforms get smaller.
     """
     rows, cols = problem.map_size
+    if overlap_save.can(metric, problem) and overlap_save.effort(problem) < _WORTH_SHARING:
+        return problem.batch * rows * cols
     share = -(-problem.batch * rows // threads.count_threads()) * cols
-    fewest = max(2**15, 2 * problem.extent[0] * cols)
-    return max(min(2**22 // problem.templates, share), fewest)
+    return min(2**22 // problem.templates, share)
 
 
 FFT = Backend(
