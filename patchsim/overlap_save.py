@@ -10,18 +10,20 @@ from __future__ import annotations
 import math
 from functools import lru_cache, partial
 from itertools import product
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from patchsim import algebra, jit, threads
 from patchsim.box import expression_sum
 from patchsim.butterflies import REGISTER, radices, roots
-from patchsim.metrics.base import Metric
+from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Pair, Problem
-from patchsim.recipe import read
+from patchsim.recipe import Recipe, read
 from patchsim.slide import Planes
 
 
@@ -46,6 +48,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     Parameters
     ----------
     image, kernel : Tensor, shapes (B, C, H, W) and (N, C, h, w), of the problem's value dtype
+        What is made of a kernel is kept as long as the object lives.
 
     Returns
     -------
@@ -53,26 +56,14 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
         For integers in float64, rounded to integers. Not finite where a window or the template
         holds NaN or inf.
     """
-    image, kernel = image.detach(), kernel.detach()
-    exact = problem.value_range is not None
-    dtype = torch.float64 if exact else problem.value_dtype
-    terms = read(metric)
-    assert terms is not None
-    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=dtype)
-    centre = centre.expand(problem.channels, 1, 1).contiguous()
-    centred = kernel.to(dtype) - centre
-    constants = terms.constant(centred)
-    planes, middles = Planes(image, (1, 1)), centre.flatten()
-    boxes = expression_sum(terms.box, image, planes, middles, problem)
+    templates = _templates(metric, problem, kernel)
+    centre, planes = templates.centre, Planes(image.detach(), (1, 1))
+    boxes = expression_sum(templates.terms.box, image.detach(), planes, centre, problem)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
     # they would spoil all.
-    if not exact and not math.isfinite(image.sum()):
-        planes = Planes(torch.where(image.isfinite(), image, centre), (1, 1))
-    finite = centred.nan_to_num(0, 0, 0)
-    factors = torch.cat([scale * g(finite) for _, g, scale in terms.crosses], 1)
-    texts = tuple(text for text, _, _ in terms.crosses)
-    where = planes, middles, factors
-    return _correlate(texts, problem, image.dtype, where, (boxes, constants))
+    if problem.value_range is None and not math.isfinite(image.sum()):
+        planes = Planes(torch.where(image.isfinite(), image, centre[:, None, None]), (1, 1))
+    return _correlate(templates, problem, image.dtype, planes, boxes)
 
 
 def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
@@ -84,44 +75,115 @@ def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
         Of the same dtype, finite.
     """
     centre = image.new_zeros(problem.channels)
-    where = Planes(image.detach(), (1, 1)), centre, kernel.detach()
-    return _correlate(("p",), problem, image.dtype, where)
+    templates = _Templates(_PRODUCT, centre, centre, kernel.detach())
+    return _correlate(templates, problem, image.dtype, Planes(image.detach(), (1, 1)))
+
+
+#: p·k alone.
+_PRODUCT = Recipe("", (("p", identity, 1.0),), ())
+
+
+class _Templates:
+    """What is made of templates, for all tiles of a call.
+
+    Attributes
+    ----------
+    terms : Recipe
+    centre, constants : Tensor, shapes (C,) and (N,)
+        What pixels are centred by, and the sums of the terms without f.
+    factors : Tensor, shape (N, R·C, rows, cols)
+        Those of the cross terms.
+    """
+
+    def __init__(self, terms: Recipe, centre: Tensor, constants: Tensor, factors: Tensor) -> None:
+        self.terms, self.centre, self.constants, self.factors = terms, centre, constants, factors
+        self._spectra: dict[Pair, Tensor] = {}
+
+    def spectra(self, size: Pair) -> Tensor:
+        """Transform them: (N, R·C, 2·L·M)."""
+        with _lock:
+            if size not in self._spectra:
+                self._spectra[size] = self._transformed(size)
+        return self._spectra[size]
+
+    def _transformed(self, size: Pair) -> Tensor:
+        dtype, planes = self.factors.dtype, self.factors.flatten(0, 1).contiguous()
+        spectra = planes.new_empty((len(planes), 2 * math.prod(size)))
+        run = partial(
+            jit.spectra(dtype), planes.numpy(), spectra.numpy(), size, *_axes(size, dtype)
+        )
+        threads.share(run, len(planes), 50 * spectra.numel())
+        return spectra.view(*self.factors.shape[:2], -1)
+
+
+def prepare(metric: Metric, problem: Problem, kernel: Tensor) -> None:
+    """Make of templates what tiles of a call will need."""
+    if can(metric, problem):
+        _templates(metric, problem, kernel).spectra(tile(problem))
+
+
+_lock = RLock()
+_made: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
+    """Read templates, once for all tiles, which share the kernel."""
+    with _lock:
+        made = _made.setdefault(kernel, {})  # type: ignore[no-untyped-call]
+        if metric not in made:
+            made[metric] = _read(metric, problem, kernel.detach())
+        found: _Templates = made[metric]
+    return found
+
+
+def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
+    exact, terms = problem.value_range is not None, read(metric)
+    dtype = torch.float64 if exact else problem.value_dtype
+    assert terms is not None
+    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=dtype)
+    centre = centre.expand(problem.channels, 1, 1).contiguous()
+    centred = kernel.to(dtype) - centre
+    constants = terms.constant(centred)
+    finite = centred if exact else centred.nan_to_num(0, 0, 0)
+    factors = torch.cat([scale * g(finite) for _, g, scale in terms.crosses], 1)
+    return _Templates(terms, centre.flatten(), constants, factors)
 
 
 def _correlate(
-    texts: tuple[str, ...],
+    templates: _Templates,
     problem: Problem,
     pixels: torch.dtype,
-    where: tuple[Planes, Tensor, Tensor],
-    base: tuple[Tensor, Tensor] | None = None,
+    planes: Planes,
+    boxes: Tensor | None = None,
 ) -> Tensor:
-    """Correlate expressions of p − centre with factors; add boxes and constants, if given.
+    """Correlate; add boxes and constants if there are boxes. The planes' numbers are `pixels`.
 
-    `where` are planes of `pixels`, centre (C,) and factors (N, R·C, rows, cols). Two tiles are the
-    real and the imaginary part of one complex signal: templates being real, so are their results.
+    Two tiles are the real and the imaginary part of one complex signal: templates being real, so
+    are their results.
     """
-    planes, centre, factors = where
-    size, dtype = tile(problem), factors.dtype
-    axes = [array for length in size for array in _axis(length, dtype)]
-    templates, depth = factors.shape[:2]
-    spectra = factors.new_empty((templates, depth, 2 * math.prod(size)))
-    flat = factors.flatten(0, 1).contiguous().numpy(), spectra.flatten(0, 1).numpy()
-    work = 50 * math.prod(size) * depth
-    transform = partial(jit.spectra(dtype), *flat, size, *axes)
-    threads.share(transform, templates * depth, work * templates)
-    sums = factors.new_empty((problem.batch, templates, *problem.map_size))
-    exact = base is not None and problem.value_range is not None
-    run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=base is not None)
-    arrays = (t.numpy() for t in (centre, spectra, *(base or (sums, centre)), sums))
+    size, dtype = tile(problem), templates.factors.dtype
+    spectra = templates.spectra(size)
+    sums = spectra.new_empty((problem.batch, len(spectra), *problem.map_size))
+    boxed = boxes is not None
+    exact = boxed and problem.value_range is not None
+    texts = tuple(text for text, _, _ in templates.terms.crosses)
+    run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=boxed)
+    base = sums if boxes is None else boxes
+    arrays = (t.numpy() for t in (templates.centre, spectra, base, templates.constants, sums))
     layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
     grid = _grid(problem, size), _valid(problem, size), problem.stride
     pairs = -(-tiles(problem, size) // 2)
-    run = partial(run, planes.flat, *arrays, *layout, *grid, *axes)
-    threads.share(run, pairs, pairs * work * (1 + templates))
+    run = partial(run, planes.flat, *arrays, *layout, *grid, *_axes(size, dtype))
+    threads.share(run, pairs, 50 * pairs * math.prod(size) * (spectra.shape[1] + len(spectra)))
     return sums
 
 
 @lru_cache(maxsize=64)
+def _axes(size: Pair, dtype: torch.dtype) -> list[Any]:
+    """Return the radices and the roots of transforms down, and those across."""
+    return [array for length in size for array in _axis(length, dtype)]
+
+
 def _axis(length: int, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return the radices and the roots of transforms along one axis."""
     numbers = np.array(roots(length)).view(np.float64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from itertools import product
 from threading import Lock
@@ -59,6 +60,7 @@ def run(
 
     def fill(tile: Tile) -> None:
         part = _part(problem, *(s.stop - s.start for s in tile))
+        _prepare(backend, metric, part, kernel, lock)
         if problem.grad:
             # The autograd graph would hold the temporaries of all tiles: recompute them instead.
             patch = _cut(image, problem, tile)
@@ -79,6 +81,19 @@ def run(
         for tile in tiles:
             fill(tile)
     return output[0]
+
+
+def _prepare(
+    backend: Backend,
+    metric: Metric,
+    problem: Problem,
+    kernel: Tensor,
+    lock: AbstractContextManager[bool],
+) -> None:
+    """Let one thread prepare while others wait: at Python they would hold each other up."""
+    if backend.prepare:
+        with lock:
+            backend.prepare(metric, problem, kernel)
 
 
 def _side_by_side(backend: Backend, problem: Problem) -> bool:

@@ -62,6 +62,8 @@ class Backend:
         measured them on one machine (2 cores with AVX-512). Plans depend on their ratios only.
     windows : callable, optional
         (problem, metric) -> the number of windows beyond which larger tiles make it slower.
+    prepare : callable, optional
+        (metric, problem, kernel) -> None. What tiles share is made by it, before any is computed.
     parallel : bool
         Whether it is faster to compute several tiles at a time on a CPU, each on one thread.
     approximate : bool
@@ -79,6 +81,7 @@ class Backend:
     memory: str
     rates: Mapping[str, Rate]
     windows: Callable[[Problem, Metric], int] | None = None
+    prepare: Callable[[Metric, Problem, Tensor], None] | None = None
     parallel: bool = False
     approximate: bool = False
     differentiable: bool = True

@@ -30,21 +30,49 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
     if problem.value_range is None:
         return True
     points = math.prod(overlap_save.tile(problem))
-    numbers, error = 2 * problem.channels * points, 0.0  # two tiles make a signal
+    if _fits(metric, problem) and _error_of_any(metric, problem, points) < 0.5:
+        return True
     centred = kernel.double() - algebra.middle(problem, kernel, metric)
+    error = 0.0
     for term in metric.expansion:
         if term.f is not None and term.g is not None:
-            peak = kernel.new_tensor(
-                float(algebra.largest(term.f, problem, metric)), dtype=torch.float64
-            )
-            norm, total = peak * numbers**0.5, peak * numbers
-            bound = _transform_error(points, problem.channels, norm, total, term.g(centred))
-            error += abs(term.scale) * float(bound.max())
+            factors = term.g(centred).flatten(1)
+            norms = factors.norm(dim=1), factors.abs().sum(1)
+            error += abs(term.scale) * _error_of_tiles(term, metric, problem, points, norms)
+    return _fits(metric, problem) and error < 0.5
+
+
+@lru_cache(maxsize=512)
+def _error_of_any(metric: Metric, problem: Problem, points: int) -> float:
+    """Bound the error of integers' transforms, whatever the template."""
+    error, taps = 0.0, torch.tensor([float(problem.taps)], dtype=torch.float64)
+    for term in metric.expansion:
+        if term.f is not None and term.g is not None:
+            peak = algebra.largest(term.g, problem, metric)
+            norms = peak * taps.sqrt(), peak * taps
+            error += abs(term.scale) * _error_of_tiles(term, metric, problem, points, norms)
+    return error
+
+
+def _error_of_tiles(
+    term: Term, metric: Metric, problem: Problem, points: int, norms: tuple[Tensor, Tensor]
+) -> float:
+    """Bound the error of a term of integers; `norms` are those of its templates."""
+    numbers = 2 * problem.channels * points  # two tiles make a signal
+    largest = float(algebra.largest(term.f, problem, metric))
+    norm, total = (norms[0].new_tensor(largest * n) for n in (numbers**0.5, numbers))
+    dtype = torch.float64
+    return float(_transform_error(points, problem.channels, dtype, norm, total, *norms).max())
+
+
+@lru_cache(maxsize=512)
+def _fits(metric: Metric, problem: Problem) -> bool:
+    """Tell whether float64 holds the sums of integers."""
     magnitudes = (
         abs(t.scale) * algebra.largest(t.f, problem, metric) * algebra.largest(t.g, problem, metric)
         for t in metric.expansion
     )
-    return error < 0.5 and problem.taps * sum(magnitudes) <= 2**53
+    return problem.taps * sum(magnitudes) <= 2**53
 
 
 def correlate(
@@ -147,28 +175,35 @@ def correlation_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor
     norm = 2**0.5 * torch.linalg.vector_norm(values, dim=(1, 2, 3)).max()[None, None]
     total = 2 * values.abs().sum((1, 2, 3)).max()[None, None]
     points = max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
-    return _transform_error(points, problem.channels, norm, total, kernel)
+    flat = kernel.detach().double().flatten(1)
+    norms = flat.norm(dim=1), flat.abs().sum(1)
+    return _transform_error(points, problem.channels, kernel.dtype, norm, total, *norms)
 
 
 def _transform_error(
-    points: int, channels: int, image_norm: Tensor, image_sum: Tensor, kernel: Tensor
+    points: int,
+    channels: int,
+    dtype: torch.dtype,
+    image_norm: Tensor,
+    image_sum: Tensor,
+    kernel_norm: Tensor,
+    kernel_sum: Tensor,
 ) -> Tensor:
     """Bound the error of a correlation by FFTs of so many points, (B, N, 1, 1) in float64.
 
-    image_norm and image_sum, (B, 1), bound ‖p‖₂ and ‖p‖₁. A transform of L points, each stage of
-    which is a small DFT, errs by at most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability
-    of Numerical Algorithms, 2nd ed., theorem 24.2, whose constant for radix 2 is below 7 and grows
-    less than the logarithm for radix 3, 4 and 5). The forward transforms then contribute
+    image_norm and image_sum, (B, 1), bound ‖p‖₂ and ‖p‖₁, kernel_norm and kernel_sum, (N,), ‖k‖₂
+    and ‖k‖₁. A transform of L points, each stage of which is a small DFT, errs by at most ε·‖x‖₂
+    with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem
+    24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for radix 3, 4, 5
+    and 8). The forward transforms then contribute
     2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and
     the inverse transform, which acts on a signal of norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The
     factor 1.01 + ε√L covers terms of second order, as the inverse transform also acts on the
     spectra's errors (Coq: ``correlation_bound``, ``products_kappa``).
     """
-    info = torch.finfo(kernel.dtype)
+    info = torch.finfo(dtype)
     unit = info.eps / 2
     epsilon = 9 * unit * math.log2(max(2, points))
-    flat = kernel.detach().double().flatten(1)
-    kernel_norm, kernel_sum = flat.norm(dim=1), flat.abs().sum(1)
     error = (
         (1.01 + epsilon * math.sqrt(points))
         * image_norm
@@ -242,5 +277,6 @@ FFT = Backend(
         "int16": (2600, 0.066),
     },
     windows=_windows,
+    prepare=overlap_save.prepare,
     parallel=True,
 )
