@@ -40,15 +40,16 @@ class Call:
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
         if isinstance(self.metric, Statistic):
-            backend, finish = self._adapted(reduction), Score(self.map_dtype, similarity)
-            return self._run(backend.run, finish, backend)
+            backend = self._adapted(reduction, Score(self.map_dtype, similarity))
+            return self._run(backend.run, _as_it_is, backend)
         output = self._run(self.backend.run, self._finish(reduction, similarity), self.backend)
         return output.to(self.map_dtype) if self.prepared and reduction == "mean" else output
 
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
         if isinstance(self.metric, Statistic):
-            backend, score = self._adapted(reduction), Score(self.map_dtype, similarity=True)
+            score = Score(self.map_dtype, similarity=True)
+            backend = self._adapted(reduction, score)
             function, done = backend.error, score.error
         else:
             backend, function = self.backend, _Error(self.backend, self._finish(reduction, True))
@@ -72,7 +73,7 @@ class Call:
         output = tiling.run(function, finish, backend, self.metric.summed, self.problem, tensors)
         return output.reshape(self.map_shape)
 
-    def _adapted(self, reduction: Reduction) -> Backend:
+    def _adapted(self, reduction: Reduction, score: Score) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
             raise ValueError(
@@ -80,7 +81,7 @@ class Call:
                 f"{reduction!r}"
             )
         data_range = _data_range(self.data_range, self.problem.dtype)
-        return adapt(self.backend, self.metric, data_range)
+        return adapt(self.backend, self.metric, data_range, score)
 
     def _finish(self, reduction: Reduction, similarity: bool) -> Finish:
         assert isinstance(self.metric, Metric)

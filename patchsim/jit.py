@@ -56,7 +56,7 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     names = [shifted, "k", *(["w"] if weighted else []), *([fixed] if fixed else [])]
     template = templates.REDUCE if form == "template gradient" else templates.SLIDE
     source = _source(template, weighted, fixed is not None, arithmetic)
-    return _compile(source, [_signature(form, weighted, arithmetic)], *_term(arithmetic, names))
+    return compiled(source, [_signature(form, weighted, arithmetic)], *_term(arithmetic, names))
 
 
 @cache
@@ -73,7 +73,7 @@ def phases(dtype: torch.dtype) -> Kernel:
     planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
     images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
     signatures = [types.void(image, planes, *numbers) for image in images]
-    return _compile(templates.PHASES, signatures)
+    return compiled(templates.PHASES, signatures)
 
 
 @cache
@@ -113,7 +113,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
     axis = types.int64[::1], value[::1]
     signature = types.void(*arrays, _tuple(2), *axis, *axis, *[types.int64] * 2)
     source = sources.spectra(str(value), dtype.itemsize)
-    return _compile(source, [signature], _transforms(dtype))
+    return compiled(source, [signature], _transforms(dtype))
 
 
 @cache
@@ -145,7 +145,7 @@ def overlap_save(
         functions[f"term{i}"] = term["term"]
         keys.append(key)
     source = sources.overlap_save(str(sums), total.itemsize, texts, rounded=exact, boxed=boxed)
-    return _compile(source, [types.void(*arrays, *numbers)], functions, str(keys))
+    return compiled(source, [types.void(*arrays, *numbers)], functions, str(keys))
 
 
 def _transforms(dtype: torch.dtype) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def spread(step: int, size: int) -> Kernel:
 
     arrays = types.uint8[::1], types.uint8[:, :, :, ::1]
     signature = types.void(*arrays, _tuple(3), *[types.int64] * 3)
-    return _compile(templates.SPREAD.format(step=step, size=size), [signature])
+    return compiled(templates.SPREAD.format(step=step, size=size), [signature])
 
 
 @cache
@@ -207,7 +207,7 @@ def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
     }
     taps = types.int64[::1], types.int32[:, ::1], types.float64
     signature = types.void(types.uint8[::1], *taps, types.float64[:, :, :, ::1], *[types.int64] * 5)
-    return _compile(source, [signature], functions, str(instruction))
+    return compiled(source, [signature], functions, str(instruction))
 
 
 def _type(dtype: torch.dtype) -> Any:
@@ -226,7 +226,7 @@ def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any
     """Compile a kernel around a function of one number, computed in `total`."""
     arithmetic = Arithmetic(parse(text), total)
     source = template.format(total=arithmetic.total)
-    return _compile(source, [signature], *_term(arithmetic, ["p"]))
+    return compiled(source, [signature], *_term(arithmetic, ["p"]))
 
 
 def _term(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -234,7 +234,7 @@ def _term(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any],
     return {"term": emit.intrinsic(arithmetic, names)}, f"{arithmetic.expression} {names}"
 
 
-def _compile(
+def compiled(
     source: str, signatures: list[Any], functions: Mapping[str, Any] = {}, key: str = ""
 ) -> Kernel:
     """Compile a kernel that calls `functions`, on which it depends as `key` says."""

@@ -14,20 +14,24 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from patchsim import algebra
+from patchsim import algebra, scores
 from patchsim.backends.base import Backend, Work
 from patchsim.backends.conv2d import CONV2D
 from patchsim.box import box_sum, expression_sum
+from patchsim.finish import Score
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
-from patchsim.problem import INTEGER_RANGES, Problem
+from patchsim.problem import Problem
 from patchsim.slide import Planes
+
+#: Windows whose similarities are computed at a time: their moments stay in a core's cache.
+WINDOWS = 2**14
 
 
 @lru_cache(maxsize=256)
-def adapt(backend: Backend, statistic: Statistic, data_range: float) -> Backend:
-    """Make a backend compute the similarity itself, (B, N, Ho, Wo) in float64."""
-    adapted = _Adapted(backend, statistic, data_range)
+def adapt(backend: Backend, statistic: Statistic, data_range: float, score: Score) -> Backend:
+    """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it."""
+    adapted = _Adapted(backend, statistic, data_range, score)
     return dataclasses.replace(backend, run=adapted.run, error=adapted.error, work=adapted.work)
 
 
@@ -36,27 +40,58 @@ class _Adapted:
     backend: Backend
     statistic: Statistic
     range: float
+    score: Score
 
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
         if weight is not None:
             problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
-        return self._similarity(self._moments(problem, image, kernel, weight))
+        sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
+        if _plain(problem):
+            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype)
+            if run:
+                return self._scores(run, problem, image, kernel, sums)
+        return self.score(self._similarity(self._moments(problem, image, kernel, weight, sums)))
+
+    def _scores(
+        self, run: scores.Kernel, problem: Problem, image: Tensor, kernel: Tensor, sums: Tensor
+    ) -> Tensor:
+        """Run a kernel on some rows at a time, whose moments stay in the cache."""
+        rows, cols = problem.map_size
+        centre = self._centre(problem, kernel)
+        own = kernel.double() - centre
+        templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
+        total, rounding = float(problem.taps), _rounding(problem)
+        output = sums.new_empty(sums.shape, dtype=self.score.dtype)
+        together = max(problem.kernel_size[0], WINDOWS // cols)
+        for first in range(0, rows, together):
+            top = first * problem.stride[0]
+            count = min(together, rows - first)
+            height = (count - 1) * problem.stride[0] + problem.extent[0]
+            part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
+            windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
+            moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
+            more = self.range, self.score.similarity, output.numpy(), first
+            run(sums.numpy(), *moments, *more)
+        return output
 
     def _similarity(self, moments: Moments) -> Tensor:
         # A NaN or inf in a window or template stays one.
-        spoilt = 0 * (moments.sums + moments.pp)
-        return self.statistic.similarity(moments) + spoilt
+        similarity: Tensor = self.statistic.similarity(moments)
+        return similarity + 0 * (moments.sums + moments.pp)
 
     def work(self, problem: Problem, metric: Metric) -> Work:
         work = self.backend.work(problem, metric)
-        rows, cols = problem.map_size
+        (rows, cols), templates = problem.map_size, problem.templates
         windows = problem.batch * rows * cols
-        maps = 10 * windows * problem.templates + 3 * windows * problem.channels
-        pixels = 3 * problem.batch * problem.channels * problem.image_size[0]
-        more = 8 * (maps + pixels * problem.image_size[1])
-        return dataclasses.replace(work, bytes=work.bytes + more)
+        if _plain(problem):
+            together = problem.batch * (max(problem.kernel_size[0] * cols, WINDOWS) + cols)
+            more = windows * templates + 2 * (problem.channels + 1) * min(windows, together)
+        else:
+            pixels = problem.batch * problem.image_size[0] * problem.image_size[1]
+            more = 10 * windows * templates + 3 * problem.channels * (windows + pixels)
+        return dataclasses.replace(work, bytes=work.bytes + 8 * more)
 
     def error(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
@@ -69,17 +104,16 @@ class _Adapted:
         """
         if weight is not None:
             problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
-        m = self._moments(problem, image, kernel, weight)
+        run = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
+        m = self._moments(problem, image, kernel, weight, run.double())
         small = 4 * (problem.taps + 8) * 2.0**-53
         if problem.value_range is None:
             error = self.backend.error(metric, problem, image, kernel, weight)
         else:
             error, small = torch.zeros_like(m.sums), 2.0**-50
         energy = m.pp + m.kk
-        if weight is not None:  # and that of the templates that moments are computed with
-            energy = (
-                energy + m.total.sum((1, 2, 3))[:, None, None] * image.double().abs().max() ** 2
-            )
+        if weight is not None:
+            energy = energy + _scale(image) ** 2 * m.total
         error = error + small * energy
         here, furthest = self._similarity(m), torch.zeros_like(m.sums)
         for sums in (m.sums - error, m.sums + error):
@@ -89,13 +123,14 @@ class _Adapted:
         return 2 * furthest + small
 
     def _moments(
-        self, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+        self,
+        problem: Problem,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        sums: Tensor,
     ) -> Moments:
-        sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight).double()
-        exact = problem.value_range is not None
-        # Integers don't cancel, as they aren't rounded.
-        centred = self.statistic.invariant and not exact
-        centre = algebra.middle(problem, kernel, L2) if centred else 0
+        centre = self._centre(problem, kernel)
         k = kernel.double() - centre
         weights = torch.ones_like(k) if weight is None else weight.double()
         if weight is None:
@@ -103,25 +138,26 @@ class _Adapted:
         else:
             p, pp = self._weighted_moments(problem, image - centre, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
-        # Sums of integers have no rounding; others are off by less than these shares.
-        flat = pp * 2.0**-52 * (1 if exact else problem.taps + 8)
-        if weight is not None and not exact:
-            flat = 2.0**-44 * (problem.taps + 8) * self._energy(image, weights, pp)
+        rounding, probes = _rounding(problem), torch.zeros_like(kk)
+        if weight is not None and problem.value_range is None:
+            rounding = 2.0**-44 * (problem.taps + 8)
+            probes = _scale(image) ** 2 * weights.sum((1, 2, 3))[:, None, None]
         return Moments(
-            total=weights.sum((2, 3))[:, :, None, None],
-            p=p,
-            k=(weights * k).sum((2, 3))[:, :, None, None],
+            totals=weights.sum((2, 3))[:, :, None, None],
+            windows=p,
+            templates=(weights * k).sum((2, 3))[:, :, None, None],
             pp=pp,
             kk=kk,
             sums=sums,
-            flat=flat,
+            rounding=rounding,
+            probes=probes,
             range=self.range,
         )
 
-    @staticmethod
-    def _energy(image: Tensor, weights: Tensor, energy: Tensor) -> Tensor:
-        """Add that of the templates by which weighted moments are computed."""
-        return energy + _scale(image) ** 2 * weights.double().sum((1, 2, 3))[:, None, None]
+    def _centre(self, problem: Problem, kernel: Tensor) -> Tensor | int:
+        """Return what to subtract: integers don't cancel, as they aren't rounded."""
+        centred = self.statistic.invariant and problem.value_range is None
+        return algebra.middle(problem, kernel, L2) if centred else 0
 
     def _weighted_moments(
         self, problem: Problem, image: Tensor, weights: Tensor
@@ -162,17 +198,28 @@ def _doubled(
     return problem, image.double(), kernel.double(), weight.double()
 
 
+def _rounding(problem: Problem) -> float:
+    """Return by which share of itself Σp² may be off, if only by the roundings that follow."""
+    return 2.0**-52 * (1 if problem.value_range is not None else problem.taps + 8)
+
+
+def _plain(problem: Problem) -> bool:
+    """Tell whether kernels for the CPU compute moments and scores."""
+    simple = problem.dilation == (1, 1) and problem.weighting == "none" and not problem.grad
+    return simple and problem.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple[Tensor, Tensor]:
     """Return Σp of each channel, (B, 1, C, Ho, Wo), and Σp² of all, (B, 1, Ho, Wo)."""
-    batch, channels = image.shape[:2]
-    fast = image.dtype in INTEGER_RANGES and image.device.type == "cpu"
-    if fast and problem.dilation == (1, 1) and not torch.compiler.is_compiling():
-        zero = torch.zeros(channels, dtype=torch.float64)
-        pp = expression_sum("(p*p)", image, Planes(image, (1, 1)), zero, problem)
-        single = image.flatten(0, 1)[:, None]
-        p = expression_sum("p", single, Planes(single, (1, 1)), zero[:1], problem)
-    else:
+    if not _plain(problem):
         values = image.double() - centre
-        pp = box_sum(values * values, problem)
         p = box_sum(values.flatten(0, 1)[:, None], problem)
-    return p.reshape(batch, 1, channels, *problem.map_size), pp
+        return p.reshape(len(image), 1, -1, *problem.map_size), box_sum(values * values, problem)
+    middles = torch.zeros(problem.channels, dtype=torch.float64) + torch.as_tensor(centre).flatten()
+
+    def sums(text: str, channels: slice) -> Tensor:
+        values = image[:, channels]
+        return expression_sum(text, values, Planes(values, (1, 1)), middles[channels], problem)
+
+    p = torch.stack([sums("p", slice(c, c + 1)) for c in range(problem.channels)], 2)
+    return p, sums("(p*p)", slice(None))

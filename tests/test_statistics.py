@@ -9,6 +9,7 @@ from skimage import data
 from skimage.feature import match_template
 
 import patchsim
+from patchsim import scores
 from patchsim.metrics import METRICS, Statistic
 
 STATISTICS = [name for name, metric in METRICS.items() if isinstance(metric, Statistic)]
@@ -190,3 +191,24 @@ def test_opencv_sums_masked_squares():
     ours = patchsim.distance(image, kernel, "l2", weight=mask, reduction="sum")
     peer = _opencv(image, kernel, "TM_SQDIFF", mask)
     assert (ours - peer.double()).abs().max() <= 1e-5 * ours.max()
+
+
+@each_statistic
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64], ids=str)
+def test_statistics_are_kernels(name, dtype):
+    """What isn't compiled is computed by torch, in a dozen passes: that would go unnoticed."""
+    assert scores.kernel(METRICS[name], dtype, torch.float32) is not None
+
+
+def test_a_statistic_in_other_words_is_computed_by_torch():
+    def similarity(m):
+        return torch.tanh(m.pk / (1 + m.kk))
+
+    statistic = patchsim.Statistic("squashed", METRICS["l2"], similarity)
+    image = torch.rand(1, 5, 6)
+    found = patchsim.similarity(image, image[:, :2, :3], statistic)
+    products = patchsim.similarity(image, image[:, :2, :3], "ncc").isfinite()
+    assert found.shape == products.shape
+    kernel = image[:, :2, :3].double()
+    exact = torch.tanh((kernel * kernel).sum() / (1 + (kernel * kernel).sum()))
+    assert abs(float(found[0, 0]) - float(exact)) < 1e-6

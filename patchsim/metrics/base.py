@@ -12,7 +12,7 @@ from torch import Tensor
 from patchsim.metrics.expansion import Expansion, Scalar, Term, identity, square
 
 __all__ = ["Expansion", "Metric", "Moments", "Scalar", "Statistic", "Term"]
-__all__ += ["identity", "inverse_root", "root", "square"]
+__all__ += ["clamp", "identity", "inverse_root", "ratio", "root", "square"]
 
 
 def root(x: Tensor) -> Tensor:
@@ -21,9 +21,20 @@ def root(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, x, 1).sqrt(), x)
 
 
-def inverse_root(x: Tensor, least: Tensor | float) -> Tensor:
+# Statistics are written with operators and these, which `patchsim.scores` has for numbers, too.
+def inverse_root(x: Any, least: Any) -> Any:
     """Return 1 / √x, or 0 where x is at most `least` or NaN."""
     return torch.where(x > least, x, torch.inf).rsqrt()
+
+
+def ratio(x: Any, y: Any) -> Any:
+    """Return x / y, or 0 where y isn't positive."""
+    return torch.where(y > 0, x / torch.where(y > 0, y, 1), 0)
+
+
+def clamp(x: Any, low: float, high: float) -> Any:
+    """Return x, or the nearest number between low and high."""
+    return x.clamp(low, high)
 
 
 #: (values (…, C, H, W), data_range) -> values (…, C', H, W), floats.
@@ -96,35 +107,87 @@ class Metric:
 class Moments:
     """Weighted sums over windows and templates, in float64; w = 1 where there is no weight.
 
+    Similarities are made of the properties, and of `pp`, `kk`, `sums` and `range`.
+
     Attributes
     ----------
-    total : Tensor, shape (N, C, 1, 1)
+    totals : Tensor, shape (N, C, 1, 1)
         Σw of each channel.
-    p, k : Tensor, shapes (B, N or 1, C, Ho, Wo) and (N, C, 1, 1)
+    windows, templates : Tensor, shapes (B, N or 1, C, Ho, Wo) and (N, C, 1, 1)
         Σw·p and Σw·k of each channel.
     pp, kk : Tensor, shapes (B, N or 1, Ho, Wo) and (N, 1, 1)
         Σw·p² and Σw·k² over all channels.
     sums : Tensor, shape (B, N, Ho, Wo)
-        Σw·d(p, k).
-    flat : Tensor, broadcastable to pp
-        How far rounding can move pp: what is no larger may be 0.
+        Σw·d(p, k), in any dtype.
+    rounding : float
+        How far rounding can move pp, as a share of pp + probes.
+    probes : Tensor, shape (N, 1, 1)
+        The energy of the templates by which weighted moments are computed, else 0.
     range : float
         The data range.
     """
 
-    total: Tensor
-    p: Tensor
-    k: Tensor
+    totals: Tensor
+    windows: Tensor
+    templates: Tensor
     pp: Tensor
     kk: Tensor
     sums: Tensor
-    flat: Tensor
+    rounding: float
+    probes: Tensor
     range: float
+
+    @property
+    def total(self) -> Tensor:
+        """Σw over all channels."""
+        return self.totals.sum(1)
+
+    @property
+    def p(self) -> Tensor:
+        """Σw·p over all channels."""
+        return self.windows.sum(2)
+
+    @property
+    def k(self) -> Tensor:
+        """Σw·k over all channels."""
+        return self.templates.sum(1)
 
     @property
     def pk(self) -> Tensor:
         """Σw·p·k, where d is the squared difference."""
         return (self.pp + self.kk - self.sums) / 2
+
+    @property
+    def mean_pk(self) -> Tensor:
+        """Σ_c Σw·p · Σw·k / Σw: what Σw·p·k is with each channel's means in their place."""
+        return self._over_channels(self.windows, self.templates * self._shares)
+
+    @property
+    def mean_pp(self) -> Tensor:
+        """Σ_c (Σw·p)² / Σw."""
+        return self._over_channels(self.windows * self.windows, self._shares)
+
+    @property
+    def mean_kk(self) -> Tensor:
+        """Σ_c (Σw·k)² / Σw."""
+        return (self.templates.square() * self._shares).sum(1)
+
+    @property
+    def flat(self) -> Tensor:
+        """How far rounding can move pp: what is no larger may be 0."""
+        return self.rounding * (self.pp + self.probes)
+
+    @property
+    def _shares(self) -> Tensor:
+        return 1 / torch.where(self.totals > 0, self.totals, 1)
+
+    @staticmethod
+    def _over_channels(maps: Tensor, factors: Tensor) -> Tensor:
+        """Sum (B, N or 1, C, Ho, Wo) times (N, C, 1, 1) over the channels."""
+        total = maps[:, :, 0] * factors[:, 0]
+        for c in range(1, factors.shape[1]):
+            total = total + maps[:, :, c] * factors[:, c]
+        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +201,14 @@ class Statistic:
     summed : Metric
         The pointwise distance that backends sum: l2, whose sums hold Σp·k, or l1.
     similarity : callable
-        Of `Moments`, (B, N, Ho, Wo).
+        Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
+        it also becomes a kernel.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
     """
 
     name: str
     summed: Metric
-    similarity: Callable[[Moments], Tensor]
+    similarity: Callable[[Any], Any]
     invariant: bool = False
     prepare: ClassVar[None] = None  # it is of the values themselves

@@ -5,17 +5,14 @@ counts everywhere; 0 for a template without any. By min(p, k) = (p + k âˆ’ |p âˆ
 ``l1_min``) it is a function of the SAD.
 """
 
-import torch
-from torch import Tensor
+from typing import Any
 
-from patchsim.metrics.base import Moments, Statistic
+from patchsim.metrics.base import Statistic, ratio
 from patchsim.metrics.l1 import METRIC as L1
 
 
-def _similarity(m: Moments) -> Tensor:
-    windows, templates = m.p.sum(2), m.k.sum(1)
-    common = (windows + templates - m.sums) / 2
-    return torch.where(templates > 0, common / torch.where(templates > 0, templates, 1), 0)
+def _similarity(m: Any) -> Any:
+    return ratio((m.p + m.k - m.sums) / 2, m.k)
 
 
 METRIC = Statistic(name="intersection", summed=L1, similarity=_similarity)

@@ -3,16 +3,16 @@
 In −1 … 1. A black window or template correlates to 0.
 """
 
-from torch import Tensor
+from typing import Any
 
-from patchsim.metrics.base import Moments, Statistic, inverse_root
+from patchsim.metrics.base import Statistic, clamp, inverse_root
 from patchsim.metrics.l2 import METRIC as L2
 
 
-def _similarity(m: Moments) -> Tensor:
+def _similarity(m: Any) -> Any:
     """Σp·k / √(Σp²·Σk²) (Coq: ``ncc_sums``)."""
     # What rounding could have made of 0 counts as 0.
-    return (m.pk * inverse_root(m.pp, m.flat) * inverse_root(m.kk, 0)).clamp(-1, 1)
+    return clamp(m.pk * inverse_root(m.pp, m.flat) * inverse_root(m.kk, 0), -1, 1)
 
 
 METRIC = Statistic(name="ncc", summed=L2, similarity=_similarity)

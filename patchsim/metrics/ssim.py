@@ -4,21 +4,22 @@ Wang, Bovik, Sheikh and Simoncelli, Image quality assessment, IEEE TIP 13 (2004)
 and (population) variances over all channels and pixels of the window. In −1 … 1.
 """
 
-from torch import Tensor
+import math
+from typing import Any
 
-from patchsim.metrics.base import Moments, Statistic
+from patchsim.metrics.base import Statistic, clamp
 from patchsim.metrics.l2 import METRIC as L2
 
 
-def _similarity(m: Moments) -> Tensor:
+def _similarity(m: Any) -> Any:
     """Luminance times contrast and structure (Coq: ``ssim_sums``)."""
-    total = m.total.sum(1)
-    p, k = m.p.sum(2) / total, m.k.sum(1) / total
-    covariance = m.pk / total - p * k
-    variances = (m.pp + m.kk) / total - p * p - k * k
+    p, k = m.p / m.total, m.k / m.total
+    covariance = m.pk / m.total - p * k
+    variances = (m.pp + m.kk) / m.total - p * p - k * k
     c1, c2 = (0.01 * m.range) ** 2, (0.03 * m.range) ** 2
     luminance = (2 * p * k + c1) / (p * p + k * k + c1)
-    return (luminance * (2 * covariance + c2) / (variances.clamp(min=0) + c2)).clamp(-1, 1)
+    structure = (2 * covariance + c2) / (clamp(variances, 0, math.inf) + c2)
+    return clamp(luminance * structure, -1, 1)
 
 
 METRIC = Statistic(name="ssim", summed=L2, similarity=_similarity)

@@ -1,0 +1,121 @@
+"""Statistics as kernels: similarities of windows from their sums and moments, in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+from patchsim import jit
+from patchsim.metrics import base
+from patchsim.metrics.base import Statistic
+
+#: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
+#: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`
+Kernel = Callable[..., None]
+
+
+class Numbers(NamedTuple):
+    """What a statistic is a function of, for one window: see `patchsim.metrics.base.Moments`."""
+
+    total: float
+    p: float
+    k: float
+    pp: float
+    kk: float
+    pk: float
+    mean_pp: float
+    mean_kk: float
+    mean_pk: float
+    sums: float
+    flat: float
+    range: float
+
+
+_SOURCE = """
+def kernel(sums, windows, pp, templates, kk, total, rounding, span, similarity, output, \
+first):
+    batch, count, _, cols = output.shape
+    channels, rows = windows.shape[1:3]
+    share = channels / total
+    whole, squares, products = np.empty(cols), np.empty(cols), np.empty(cols)
+    for b in range(batch):
+        for n in range(count):
+            k, mean_kk = 0.0, 0.0
+            for c in range(channels):
+                k += templates[n, c]
+                mean_kk += templates[n, c] * templates[n, c] * share
+            for y in range(rows):
+                whole[:] = 0
+                squares[:] = 0
+                products[:] = 0
+                for c in range(channels):
+                    line, own = windows[b, c, y], templates[n, c] * share
+                    for x in range(cols):
+                        whole[x] += line[x]
+                        squares[x] += line[x] * line[x] * share
+                        products[x] += line[x] * own
+                energies = pp[b, 0, y]
+                values, here = sums[b, n, first + y], output[b, n, first + y]
+                for x in range(cols):
+                    value, energy = np.float64(values[x]), energies[x]
+                    cross = (energy + kk[n] - value) / 2
+                    numbers = Numbers(
+                        total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
+                        value, rounding * energy, span,
+                    )
+                    score = statistic(numbers) + 0 * (value + energy)
+                    here[x] = score if similarity else 1 - score
+"""
+
+
+@cache
+def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kernel | None:
+    """Compile a statistic of sums of one dtype, without weights; None where Numba can't."""
+    import numba
+    from numba import types
+
+    _overload()
+    maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
+    given = getattr(types, str(sums).removeprefix("torch."))[:, :, :, ::1]
+    result = getattr(types, str(output).removeprefix("torch."))[:, :, :, ::1]
+    numbers = [types.float64] * 3
+    arguments = (
+        given,
+        maps,
+        maps,
+        rows,
+        types.float64[::1],
+        *numbers,
+        types.boolean,
+        result,
+        types.int64,
+    )
+    code = statistic.similarity.__code__
+    key = f"{code.co_code!r} {code.co_consts} {code.co_names}"
+    functions = {"statistic": numba.njit(statistic.similarity), "Numbers": Numbers}
+    try:
+        return jit.compiled(_SOURCE, [types.void(*arguments)], functions, key)
+    except numba.core.errors.NumbaError:  # written with other functions
+        return None
+
+
+@cache
+def _overload() -> None:
+    """Tell Numba what the functions of which statistics are made are of numbers."""
+    from numba import extending
+
+    @extending.overload(base.inverse_root, strict=False)
+    def _(x: Any, least: Any) -> Any:
+        return lambda x, least: 1 / math.sqrt(x) if x > least else 0.0
+
+    @extending.overload(base.ratio, strict=False)
+    def _(x: Any, y: Any) -> Any:
+        return lambda x, y: x / y if y > 0 else 0.0
+
+    @extending.overload(base.clamp, strict=False)
+    def _(x: Any, low: Any, high: Any) -> Any:
+        return lambda x, low, high: low if x < low else (high if x > high else x)
