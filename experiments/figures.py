@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -85,3 +87,30 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
 def few_ticks() -> MaxNLocator:
     """Return a locator of at most four ticks, for small axes."""
     return MaxNLocator(3)
+
+
+def heat_table(
+    axes: Axes,
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    log: bool = False,
+    form: str = ".2g",
+    colours: str = "viridis_r",
+) -> None:
+    """Draw a table of numbers, coloured by size; NaN leaves a cell empty."""
+    values = np.asarray(values, dtype=float)
+    norm = (LogNorm if log else Normalize)(np.nanmin(values), np.nanmax(values))
+    picture = axes.imshow(values, norm=norm, cmap=colours, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = (
+                "white" if np.dot(picture.to_rgba(value)[:3], (0.3, 0.6, 0.1)) < 0.5 else "black"
+            )
+            axes.text(j, i, f"{value:{form}}", ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)

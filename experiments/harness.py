@@ -96,9 +96,9 @@ class Experiment:
     leaves_open: Sequence[str]
 
 
-def progress(items: Iterable[Any], label: str) -> Any:
+def progress(items: Iterable[Any], label: str, total: int | None = None) -> Any:
     """Show a progress bar over items."""
-    return tqdm(items, desc=label, leave=False, dynamic_ncols=True)
+    return tqdm(items, desc=label, total=total, leave=False, dynamic_ncols=True)
 
 
 # Timing
