@@ -28,7 +28,7 @@ GREYS = 256
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 LEVELS = (2, 3, 5, 9, 17, 33, 65)
 #: A correlation of this many times the fused sum's time isn't waited for.
-PATIENCE = 40
+PATIENCE = 8
 
 #: |x − y| on the grey levels, as an array.
 GRID = np.linspace(0, 1, GREYS)
@@ -138,7 +138,7 @@ def _times(settings: Settings) -> Table:
         for levels in settings.choose(LEVELS[:5:2], LEVELS):
             coarse = [(x * (levels - 1)).round() / (levels - 1) for x in (image, kernel)]
             _add(runs, ("levels", levels - 1), *coarse, "levels", limit)
-        times = harness.interleave(runs, settings.choose(3, 7))
+        times = harness.interleave(runs, settings.choose(3, 5))
         for (method, number), samples in times.items():
             row = {"image": side, "taps": taps, "method": method, "correlations": number}
             rows.append({**row, **harness.quartiles(samples)})
