@@ -22,8 +22,8 @@ SIDE, BLURS, STEPS = 48, (8.0, 4.0, 2.0, 0.0), 40
 METRICS = {"l1": BLUE, "l2": GREEN, "zncc": ORANGE}
 #: A registration has converged when it is this near, in pixels.
 NEAR = 0.1
-#: Side of the template that is learned, and of the noisy images that hold it somewhere.
-PATTERN, SCENE, EPOCHS = 12, 32, 60
+#: Sides of the hidden pattern, the template that learns it, and the images that hold it somewhere.
+PATTERN, LEARNED, SCENE, EPOCHS = 12, 18, 36, 150
 
 
 def photo() -> Tensor:
@@ -108,7 +108,8 @@ def pattern() -> Tensor:
 def scenes(number: int, generator: torch.Generator) -> Tensor:
     """Return noisy images that hold the pattern at an unknown place, (number, 1, SCENE, SCENE)."""
     images = 0.3 + 0.35 * torch.randn(number, 1, SCENE, SCENE, generator=generator)
-    corners = torch.randint(0, SCENE - PATTERN + 1, (number, 2), generator=generator).tolist()
+    margin = LEARNED - PATTERN
+    corners = torch.randint(margin, SCENE - LEARNED + 1, (number, 2), generator=generator).tolist()
     for image, (y, x) in zip(images, corners, strict=True):
         image[:, y : y + PATTERN, x : x + PATTERN] += 0.7 * pattern()
     return images
@@ -119,8 +120,7 @@ def _learn(settings: Settings) -> Table:
     generator = settings.generator()
     images = scenes(settings.choose(64, 200), generator)
     first = scenes(1, generator)[0]
-    y, x = ((SCENE - PATTERN) // 2,) * 2
-    kernel = first[:, y : y + PATTERN, x : x + PATTERN].clone().requires_grad_()
+    kernel = first[:, :LEARNED, :LEARNED].clone().requires_grad_()
     optimiser, rows = torch.optim.Adam([kernel], lr=0.03), []
     for epoch in harness.progress(range(EPOCHS + 1), "learning"):
         optimiser.zero_grad()
@@ -135,7 +135,7 @@ def _learn(settings: Settings) -> Table:
 
 
 def _learned_row(epoch: int, kernel: Tensor, scores: Tensor) -> Row:
-    """Compare what is learned with the pattern, shifted by up to half its side."""
+    """Compare what is learned with the pattern, wherever it came to lie."""
     around = pad(kernel.detach(), (PATTERN // 2,) * 4)
     likeness = patchsim.similarity(around, pattern(), "zncc").max()
     values = kernel.detach().flatten().tolist()
@@ -194,7 +194,7 @@ def _draw_learned(rows: Table) -> Figure:
 
 
 def _kernel(row: Row) -> np.ndarray:
-    return np.array([row[f"k{i}"] for i in range(PATTERN**2)]).reshape(PATTERN, PATTERN)
+    return np.array([row[f"k{i}"] for i in range(LEARNED**2)]).reshape(LEARNED, LEARNED)
 
 
 def shows(tables: Tables) -> list[str]:

@@ -41,7 +41,7 @@ TABLES = {
     "gradients": {
         "gradients": "metric start_px trial after_8 after_4 after_2 after_0",
         "gradients-learned": "epoch likeness best_similarity "
-        + " ".join(f"k{i}" for i in range(144)),
+        + " ".join(f"k{i}" for i in range(18**2)),
     },
 }
 
@@ -178,8 +178,8 @@ def test_registration_lands_within_a_tenth_of_a_pixel(rows):
 
 
 def test_a_learned_template_becomes_like_the_pattern(rows):
-    first, *_, last = rows("gradients-learned")
-    assert float(last["likeness"]) > float(first["likeness"]) + 0.2
+    *_, last = rows("gradients-learned")
+    assert float(last["likeness"]) > 0.9
 
 
 def test_no_variant_takes_more_memory_than_promised(rows):
