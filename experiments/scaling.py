@@ -29,7 +29,7 @@ AXES = {
     "image": ((128, 512), (64, 128, 256, 512, 1024, 2048)),
     "stride": ((1, 4), (1, 2, 3, 4, 8)),
     "templates": ((1, 4), (1, 2, 4, 8, 16)),
-    "dtype": (("float32", "uint8"), ("float64", "float32", "bfloat16", "int16", "uint8")),
+    "dtype": (("float32", "uint8"), ("float64", "float32", "float16", "int16", "uint8")),
 }
 COLOURS = {
     "l1 auto": BLUE,
