@@ -174,7 +174,8 @@ def shows(tables: Tables) -> list[str]:
     over = [r for r in own if r["peak_mib"] > TARGET]
     lines = [
         f"Of {len(harness.distinct(own, 'contestant'))} variants in {len(own)} processes, "
-        f"{len(over)} took more than {TARGET} MiB beyond input and output. The most was "
+        f"{len(over)} took more than {TARGET} MiB beyond input and output"
+        f"{' (' + ', '.join(_cell(r) for r in over) + ')' if over else ''}. The most was "
         f"{top['peak_mib']:.0f} MiB, by {_cell(top)}."
     ]
     peers = [r for r in rows if r["contestant"] in PEERS]
