@@ -1,4 +1,5 @@
 # make demo, make test, make lint: each installs what it needs into .venv first.
+# make experiments: runs experiments/ and writes their report.
 # make proofs: compiles proofs/ and lists the theorems with their axioms; it needs Coq from Debian.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ RESULTS := experiments/results
 
 COQ := coq libcoq-mathcomp-algebra libcoq-flocq libcoq-coquelicot
 
-.PHONY: demo test lint proofs bench clean
+.PHONY: demo test lint proofs experiments bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "patchsim needs Python 3.10 or later: make PYTHON=python3.11")'
@@ -33,6 +34,11 @@ proofs:
 	@command -v coqc coqchk >/dev/null || { echo 'no Coq here; on Debian or Ubuntu: sudo apt-get install -y $(COQ)' >&2; exit 1; }
 	$(MAKE) -C proofs --jobs=2 --no-print-directory
 	proofs/check
+
+# Everything that the report shows, in about 20 minutes; QUICK=1 takes a few, and writes to
+# experiments/results/quick/. One of them alone: make experiments ONLY=accuracy.
+experiments: $(INSTALLED)
+	$(BIN)/python experiments/run_all.py $(if $(filter-out 0,$(QUICK)),--quick) $(if $(ONLY),--only $(ONLY))
 
 # Skips what would take a contestant more than LIMIT seconds a call; 60 measures nearly everything.
 LIMIT ?= 1

@@ -17,202 +17,24 @@ Writes targets.csv, grid.csv and speed.png to experiments/results/.
 import argparse
 import csv
 import math
-import os
-import platform
 import statistics
-import time
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-import cv2
-import numba
-import numpy as np
-import scipy
-import scipy.signal
-import skimage
-import skimage.feature
+import harness
 import torch
+from contestants import CONTESTANTS, ROOFLINE, Case, check, known_answer, ours, roofline
+from harness import RESULTS
 from tqdm import tqdm
 
 import patchsim
-from patchsim import threads
-from patchsim.rates import machine
 
-RESULTS = Path(__file__).parent / "results"
-BURST = 0.02  # seconds of a turn
-MEMORY = 8e9  # bytes that a contestant may take
-ROOFLINE = "l1 at the machine's limit"
 SIZES = [(101, 101), (512, 512), (1080, 1920), (2048, 2048), (4096, 4096)]
 TAPS = [3, 8, 16, 32, 64, 200]
 COLUMNS = [
     *("height", "width", "taps", "channels", "stride", "templates", "dtype", "contestant"),
     *("median_ms", "lower_ms", "upper_ms", "turns", "skipped"),
 ]
-
-
-@dataclass
-class Case:
-    """One image, its templates, and the two in the layouts that the peers want."""
-
-    size: tuple[int, int]
-    taps: tuple[int, int]
-    channels: int = 3
-    stride: int = 1
-    templates: int = 1
-    dtype: torch.dtype = torch.float32
-
-    def __post_init__(self):
-        generator = torch.Generator().manual_seed(0)
-        shape = (1, self.channels, *self.size)
-        image = torch.rand(shape, generator=generator) * 255
-        noise = torch.rand((self.templates, *shape[1:]), generator=generator) * 20
-        rows, cols = self.taps
-        kernel = (image + noise)[:, :, :rows, :cols].clamp(max=255)
-        self.image, self.kernel = image.to(self.dtype), kernel.to(self.dtype)
-        self.scene = np.ascontiguousarray(self.image[0].permute(1, 2, 0).numpy())
-        self.patches = [np.ascontiguousarray(k.permute(1, 2, 0).numpy()) for k in self.kernel]
-
-    @property
-    def windows(self):
-        """Number of windows, of all templates."""
-        rows, cols = ((n - k) // self.stride + 1 for n, k in zip(self.size, self.taps, strict=True))
-        return rows * cols * self.templates
-
-    @property
-    def differences(self):
-        """Number of |a − b| in the definition."""
-        return self.windows * self.channels * math.prod(self.taps)
-
-
-def known_answer(case):
-    """Compare all windows at once, as the known answer to the question does."""
-    image, kernel, s = case.image.float(), case.kernel.float(), case.stride
-    windows = image.unfold(2, kernel.shape[2], s).unfold(3, kernel.shape[3], s)
-    return torch.stack([(windows - k[:, None, None]).abs().sum((1, 4, 5))[0] for k in kernel])
-
-
-def cdist(case):
-    """Compute l1 distances of unfolded patches."""
-    image, kernel = case.image.float(), case.kernel.float()
-    windows = torch.nn.functional.unfold(image, case.taps, stride=case.stride)[0].T
-    sums = torch.cdist(windows.contiguous(), kernel.flatten(1), p=1)
-    rows = (case.size[0] - case.taps[0]) // case.stride + 1
-    return sums.T.unflatten(1, (rows, -1))
-
-
-def conv2d(case):
-    """Correlate only: not an answer, but what the question hoped for."""
-    return torch.nn.functional.conv2d(case.image.float(), case.kernel.float(), stride=case.stride)
-
-
-def opencv(case):
-    """Compute TM_SQDIFF."""
-    s = case.stride
-    maps = [cv2.matchTemplate(case.scene, k, cv2.TM_SQDIFF)[::s, ::s] for k in case.patches]
-    return torch.from_numpy(np.stack(maps))
-
-
-def skimage_zncc(case):
-    """Compute scikit-image's normalised correlation: another metric, the same work."""
-    return [skimage.feature.match_template(case.scene, k) for k in case.patches]
-
-
-def scipy_ssd(case):
-    """Compute the SSD by SciPy's overlap-add convolution."""
-    image = case.image[0].float().numpy()
-    ones = np.ones((1, *case.taps), dtype=image.dtype)
-    squares = scipy.signal.oaconvolve((image**2).sum(0)[None], ones, "valid", axes=(1, 2))[0]
-    maps = []
-    for kernel in case.kernel.float().numpy():
-        flipped = kernel[:, ::-1, ::-1]
-        crosses = scipy.signal.oaconvolve(image, flipped, "valid", axes=(1, 2)).sum(0)
-        maps.append(squares - 2 * crosses + (kernel**2).sum())
-    return torch.from_numpy(np.stack(maps)[:, :: case.stride, :: case.stride].copy())
-
-
-def ours(metric, backend="auto"):
-    """Make a contestant of patchsim."""
-
-    def run(case):
-        return patchsim.similarity(
-            case.image[0], case.kernel, metric, stride=case.stride, backend=backend, data_range=255
-        )
-
-    return run
-
-
-@dataclass
-class Contestant:
-    """How to run it, and roughly what it takes: nanoseconds and bytes a difference or a pixel."""
-
-    run: object
-    per_difference: float = 0.0
-    per_pixel: float = 0.0
-    bytes_per_difference: float = 0.0
-
-    def refusal(self, case, limit):
-        """Tell why it is skipped, if it is."""
-        pixels = math.prod(case.size) * case.channels * case.templates
-        seconds = 1e-9 * (case.differences * self.per_difference + pixels * self.per_pixel)
-        memory = case.differences * self.bytes_per_difference
-        if memory > MEMORY:
-            return f"over {MEMORY / 1e9:.0f} GB"
-        return f"over {limit:g} s" if seconds > limit else ""
-
-
-CONTESTANTS = {
-    "l1 auto": Contestant(ours("l1"), 0.02),
-    "l2 auto": Contestant(ours("l2"), 0, 20),
-    "l2 fused": Contestant(ours("l2", "fused"), 0.03),
-    "l2 conv2d": Contestant(ours("l2", "conv2d"), 0.2, 10),
-    "l2 fft": Contestant(ours("l2", "fft"), 0, 20),
-    "l1 loop": Contestant(ours("l1", "loop"), 0.5, 12_000),
-    "l1 known answer": Contestant(known_answer, 3, 0, 8),
-    "l1 torch.cdist": Contestant(cdist, 2, 0, 8),
-    "F.conv2d alone": Contestant(conv2d, 0.2),
-    "l2 OpenCV": Contestant(opencv, 0, 20),
-    "zncc scikit-image": Contestant(skimage_zncc, 0, 400),
-    "l2 SciPy": Contestant(scipy_ssd, 0, 200),
-}
-
-
-def check(case, names):
-    """Refuse to time what gives another answer."""
-    image, kernel = case.image[0].double(), case.kernel.double()
-    for metric in ("l1", "l2"):
-        exact = patchsim.distance(image, kernel, metric, stride=case.stride, reduction="sum")
-        mean = exact / kernel[0].numel() / (255 if metric == "l1" else 255**2)
-        for name in names:
-            result = CONTESTANTS[name].run(case)
-            if name.split()[0] != metric:
-                continue
-            if name.split()[1] in patchsim.backends.BACKENDS or name.endswith("auto"):
-                assert torch.allclose(result.double(), 1 - mean, atol=2e-5), name
-            else:  # peers cancel: relative to the terms that they add
-                scale = 255.0 ** (2 if metric == "l2" else 1) * kernel[0].numel()
-                assert torch.allclose(result.double(), exact, atol=1e-4 * scale), name
-
-
-def seconds(run, calls):
-    """Time a number of calls; return the mean of one."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
-
-
-def measure(runs, turns):
-    """Return milliseconds a call, one mean a turn, after one call to warm up."""
-    for run in runs.values():
-        run()
-    calls = {name: max(1, round(BURST / seconds(run, 1))) for name, run in runs.items()}
-    times = {name: [] for name in runs}
-    for _ in range(turns):
-        for name, run in runs.items():
-            times[name].append(1e3 * seconds(run, calls[name]))
-    return times
 
 
 def row(case, name, times=(), skipped=""):
@@ -224,57 +46,9 @@ def row(case, name, times=(), skipped=""):
     return dict(zip(COLUMNS, [*cell, text, name, *figures, len(times) or "", skipped], strict=True))
 
 
-def write(name, rows):
-    """Write rows to a table in the results' folder."""
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _differences(values, other, repeats):
-    total = np.float32(0)
-    for r in range(repeats):
-        k = other[r % other.size]
-        for x in range(values.size):
-            total += abs(values[x] - k)
-    return total
-
-
-def roofline(turns=15):
-    """Measure billions of |a − b| added per second, of float32 in the first-level cache."""
-    generator = np.random.default_rng(0)
-    values, other = generator.random(4096, np.float32), generator.random(7, np.float32)
-    repeats, count = 10_000, torch.get_num_threads()
-
-    def run():
-        threads.each(lambda _: _differences(values, other, repeats), range(count))
-
-    run()
-    return (
-        count
-        * values.size
-        * repeats
-        / statistics.median(seconds(run, 1) for _ in range(turns))
-        / 1e9
-    )
-
-
-def describe():
-    """Say what was measured on."""
-    here = machine()
-    return (
-        f"{here['processor']}, {os.cpu_count()} cores, {here['threads']} threads; Python "
-        f"{platform.python_version()}, torch {here['torch']}, numba {numba.__version__}, OpenCV "
-        f"{cv2.__version__}, scikit-image {skimage.__version__}, SciPy {scipy.__version__}"
-    )
-
-
 def targets(turns):
     """Measure the claims of the README."""
-    print(describe())
+    print("; ".join(harness.describe().values()))
     large = Case((1024, 1024), (32, 32))
     bytes_ = Case((1024, 1024), (32, 32), dtype=torch.uint8)
     planar = large.image[0].permute(1, 2, 0).contiguous().permute(2, 0, 1)
@@ -301,7 +75,7 @@ def targets(turns):
         "101/10x9 stride 2 l1 auto": lambda: l1(known),
     }
     limit = [roofline()]
-    times = measure(runs, turns)
+    times = harness.interleave(runs, turns)
     limit.append(roofline())
     rows = []
     for name, samples in times.items():
@@ -310,8 +84,9 @@ def targets(turns):
         columns = ("case", "median_ms", "lower_ms", "upper_ms")
         rows.append(dict(zip(columns, (name, *figures), strict=True)))
         print(f"{name:36} {median:10.3f} ms   ({lower:.3f} - {upper:.3f})")
-    write(
-        "targets.csv", [{k: v if k == "case" else f"{v:.5g}" for k, v in r.items()} for r in rows]
+    harness.write(
+        RESULTS / "targets.csv",
+        [{k: v if k == "case" else f"{v:.5g}" for k, v in r.items()} for r in rows],
     )
     median = {r["case"]: r["median_ms"] for r in rows}
     report(median, limit, large, bytes_)
@@ -339,7 +114,7 @@ def report(median, limit, large, bytes_):
 
 def grid(turns, limit, strides, templates, sizes):
     """Measure the grid."""
-    print(describe())
+    print("; ".join(harness.describe().values()))
     cells = [
         (size, taps, channels, stride, count, dtype)
         for size, taps, channels, stride, count, dtype in product(
@@ -359,11 +134,11 @@ def grid(turns, limit, strides, templates, sizes):
         }
         if size == SIZES[0]:
             check(case, runs)
-        times = measure(runs, turns)
+        times = harness.interleave(runs, turns)
         rows += [row(case, name, times.get(name, ()), refusals[name]) for name in CONTESTANTS]
         if dtype is torch.float32:
             rows.append(row(case, ROOFLINE, 2 * [case.differences / roof / 1e6]))
-        write("grid.csv", rows)
+        harness.write(RESULTS / "grid.csv", rows)
 
 
 def read():
