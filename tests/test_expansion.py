@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 import patchsim
 from patchsim import Expansion, Metric, lowrank
+from patchsim.backends.lowrank import _BASES
 from patchsim.metrics import METRICS
 from patchsim.metrics.expansion import identity, square
 from patchsim.metrics.l4 import even_power
+from patchsim.problem import problem_of
 
 SQUARED = Expansion.of((1, square, None), (-2, identity, identity), (1, None, square))
 
@@ -80,21 +82,55 @@ def test_registering():
         del METRICS["cubic"]
 
 
+@pytest.mark.parametrize(("basis", "most"), [("cosines", 0.17), ("sines", 4 / math.pi**2)])
 @given(data=st.data())
-def test_low_rank_keeps_its_bound(data):
-    """Values at which the series converges slowest are near each other and the ends."""
+def test_low_rank_keeps_its_bound(basis, most, data):
+    """Values at which the series converges slowest are near each other and the ends.
+
+    The error of cosines is computed at the nodes i / (32·terms): draw these and others.
+    """
     draw = data.draw
     terms = draw(st.integers(1, 40))
-    values = st.floats(0, 1, width=32) | st.sampled_from([0.0, 1.0, 0.5, 1 / terms])
+    nodes = st.integers(0, 32 * terms).map(lambda i: i / (32 * terms))
+    halfway = st.integers(0, 32 * terms - 1).map(lambda i: (i + 0.5) / (32 * terms))
+    ends = st.sampled_from([0.0, 1.0, 0.5, 1 / terms])
+    values = st.floats(0, 1, width=32) | nodes | halfway | ends
     image = torch.tensor(draw(st.lists(values, min_size=4, max_size=12)))[None, None]
     kernel = torch.tensor(draw(st.lists(values, min_size=1, max_size=4)))[None, None]
-    backend = lowrank(terms=terms)
+    backend = lowrank(terms=terms, basis=basis)
     exact = patchsim.distance(image.double(), kernel.double(), "l1")
     error = (patchsim.distance(image, kernel, "l1", backend=backend).double() - exact).abs()
     bound = patchsim.error_bound(image, kernel, "l1", backend)
     span = max(image.max(), kernel.max()) - min(image.min(), kernel.min())
     assert (error <= bound).all()
-    assert (bound <= 1.01 * 4 / (math.pi**2 * terms) * (span or 1) + 1e-3).all()
+    assert (bound <= 1.01 * most / terms * (span or 1) + 1e-3).all()
+
+
+@pytest.mark.parametrize("basis", ["cosines", "sines"])
+@pytest.mark.parametrize("terms", [1, 2, 3, 8, 19])
+def test_a_basis_is_off_by_no_more_than_it_says(basis, terms):
+    """Ask for every pair of 1601 values, which are no nodes of 32·terms + 1."""
+    values = torch.linspace(0, 1, 1601, dtype=torch.float64)
+    factors = _BASES[basis][0](terms)
+    found = factors.alone(values)[:, None] + factors.alone(values)
+    for f, g in factors.products(values, values):
+        found = found + f[:, None] * g
+    worst = float((found - (values[:, None] - values).abs()).abs().max())
+    assert worst <= factors.truncation
+    if basis == "cosines":  # nor much less
+        assert worst > 0.9 * factors.truncation
+
+
+def test_cosines_need_fewer_terms_than_sines():
+    def terms(basis):
+        problem = problem_of(torch.rand(1, 9, 9), torch.rand(1, 3, 3))
+        one, several = (
+            lowrank(basis=basis, **how).work(problem, METRICS["l1"]).operations
+            for how in ({"terms": 1}, {"error": 0.01})
+        )
+        return 2 * several // one - 1
+
+    assert (terms("cosines"), terms("sines")) == (16, 41)
 
 
 def test_low_rank_from_a_wanted_error():
@@ -102,9 +138,10 @@ def test_low_rank_from_a_wanted_error():
     kernel = image[:, 5:15, 5:15]
     exact = patchsim.distance(image, kernel)
     for wanted in (0.3, 0.03, 0.003):
-        found = patchsim.distance(image, kernel, backend=lowrank(error=wanted))
-        assert (found - exact).abs().max() <= wanted
-    for arguments in ({"error": 0}, {"error": 2}, {"terms": 0}):
+        for basis in ("cosines", "sines"):
+            found = patchsim.distance(image, kernel, backend=lowrank(error=wanted, basis=basis))
+            assert (found - exact).abs().max() <= wanted
+    for arguments in ({"error": 0}, {"error": 2}, {"terms": 0}, {"basis": "hats"}):
         with pytest.raises(ValueError, match="must be"):
             lowrank(**arguments)
 
