@@ -138,8 +138,7 @@ def read(
     map_dtype = problem.map_dtype
     leading = (*image.shape[:-3], *kernel.shape[:-3])
     image = image if image.dim() == 4 else image[None]
-    # Always an object of its own, as backends may keep what they make of it.
-    kernel = kernel.view(-1, *kernel.shape[-3:])
+    kernel = kernel if kernel.dim() == 4 else kernel[None]
     weighting: Weighting = "none"
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)

@@ -23,13 +23,19 @@ from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
 from patchsim.instructions import Instruction, sweep
-from patchsim.problem import INTEGER_RANGES
+from patchsim.problem import INTEGER_RANGES, Problem
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
 #: inf and the order of other operations keep their meaning.
 FLAGS = ("reassoc", "contract", "nsz")
 
 Kernel = Callable[..., None]
+
+
+def usable(problem: Problem) -> bool:
+    """Tell whether kernels compute a problem: on a CPU, without gradients, and not being traced."""
+    cpu = problem.device.type == "cpu" and not problem.grad
+    return cpu and not torch.compiler.is_compiling()
 
 
 @cache
@@ -69,7 +75,7 @@ def phases(dtype: torch.dtype) -> Kernel:
     """
     from numba import types
 
-    value = _type(dtype)
+    value = type_of(dtype)
     planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
     images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
     signatures = [types.void(image, planes, *numbers) for image in images]
@@ -90,7 +96,7 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     """
     from numba import types
 
-    value, sums = _type(dtype), _type(total)
+    value, sums = type_of(dtype), type_of(total)
     pair, triple = _tuple(2), _tuple(3)
     arrays = value[::1], sums[::1], sums[:, :, :, ::1]
     signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
@@ -108,7 +114,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
     """
     from numba import types
 
-    value = _type(dtype)
+    value = type_of(dtype)
     arrays = value[:, :, ::1], value[:, ::1]
     axis = types.int64[::1], value[::1]
     signature = types.void(*arrays, _tuple(2), *axis, *axis, *[types.int64] * 2)
@@ -134,7 +140,7 @@ def overlap_save(
     """
     from numba import types
 
-    value, sums = _type(dtype), _type(total)
+    value, sums = type_of(dtype), type_of(total)
     maps = sums[:, :, :, ::1]
     arrays = value[::1], sums[::1], sums[:, :, ::1], maps, sums[::1], maps
     axis = types.int64[::1], sums[::1]
@@ -210,7 +216,8 @@ def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
     return compiled(source, [signature], functions, str(instruction))
 
 
-def _type(dtype: torch.dtype) -> Any:
+def type_of(dtype: torch.dtype) -> Any:
+    """Return Numba's type of a dtype's numbers."""
     from numba import types
 
     return getattr(types, str(dtype).removeprefix("torch."))
@@ -250,10 +257,10 @@ def compiled(
     namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     try:
-        compiled: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
+        kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
     except (RuntimeError, OSError):  # no place to keep it
-        compiled = numba.njit(signatures, **options)(namespace[name])
-    return compiled
+        kernel = numba.njit(signatures, **options)(namespace[name])
+    return kernel
 
 
 def _source(template: str, weighted: bool, fixed: bool, arithmetic: Arithmetic) -> str:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from patchsim import algebra, scores
+from patchsim import algebra, jit, scores
 from patchsim.backends.base import Backend, Work
 from patchsim.backends.conv2d import CONV2D
 from patchsim.box import box_sum, expression_sum
@@ -63,7 +63,8 @@ class _Adapted:
         own = kernel.double() - centre
         templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
         total, rounding = float(problem.taps), _rounding(problem)
-        output = sums.new_empty(sums.shape, dtype=self.score.dtype)
+        output = torch.empty(sums.shape, dtype=self.score.dtype)
+        given = sums.contiguous().numpy()  # backends may keep the image's memory format
         together = max(problem.kernel_size[0], WINDOWS // cols)
         for first in range(0, rows, together):
             top = first * problem.stride[0]
@@ -73,7 +74,7 @@ class _Adapted:
             windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
             moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
             more = self.range, self.score.similarity, output.numpy(), first
-            run(sums.numpy(), *moments, *more)
+            run(given, *moments, *more)
         return output
 
     def _similarity(self, moments: Moments) -> Tensor:
@@ -205,8 +206,8 @@ def _rounding(problem: Problem) -> float:
 
 def _plain(problem: Problem) -> bool:
     """Tell whether kernels for the CPU compute moments and scores."""
-    simple = problem.dilation == (1, 1) and problem.weighting == "none" and not problem.grad
-    return simple and problem.device.type == "cpu" and not torch.compiler.is_compiling()
+    simple = problem.dilation == (1, 1) and problem.weighting == "none"
+    return simple and jit.usable(problem)
 
 
 def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple[Tensor, Tensor]:

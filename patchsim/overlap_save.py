@@ -28,12 +28,11 @@ from patchsim.slide import Planes
 
 
 def plain(problem: Problem) -> bool:
-    """Tell whether this is for the CPU, without gradients and no thin strip.
+    """Tell whether this is for kernels, and no thin strip.
 
     A transform is at least a register wide and high, of which a strip would use little.
     """
-    cpu = problem.device.type == "cpu" and not torch.compiler.is_compiling()
-    return cpu and not problem.grad and min(problem.image_size) >= REGISTER // 16
+    return jit.usable(problem) and min(problem.image_size) >= REGISTER // 16
 
 
 def can(metric: Metric, problem: Problem) -> bool:

@@ -80,8 +80,7 @@ def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kern
 
     _overload()
     maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
-    given = getattr(types, str(sums).removeprefix("torch."))[:, :, :, ::1]
-    result = getattr(types, str(output).removeprefix("torch."))[:, :, :, ::1]
+    given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
     numbers = [types.float64] * 3
     arguments = (
         given,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from patchsim import options, threads
+from patchsim import jit, options, threads
 from patchsim.backends.base import Backend, WindowFunction
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
@@ -44,7 +44,8 @@ def run(
     if problem.batch == 0:
         return finish(image.new_empty((0, problem.templates, *problem.map_size)))
     size = tile_size(backend, metric, problem, options.max_memory)
-    kernel = _values(kernel, problem)
+    # An object of this call's own, as backends keep what they make of it for all tiles.
+    kernel = _values(kernel, problem).view(kernel.shape)
 
     def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
         sums = function(metric, part, _values(patch, problem), kernel, weight)
@@ -102,8 +103,7 @@ def _side_by_side(backend: Backend, problem: Problem) -> bool:
     torch's threads would be idle meanwhile, but not asleep: between calls they wait in a loop that
     takes milliseconds from whatever else wants their core.
     """
-    plain = problem.device.type == "cpu" and not problem.grad and not torch.compiler.is_compiling()
-    return backend.parallel and plain
+    return backend.parallel and jit.usable(problem)
 
 
 @lru_cache(maxsize=512)

@@ -212,3 +212,14 @@ def test_a_statistic_in_other_words_is_computed_by_torch():
     kernel = image[:, :2, :3].double()
     exact = torch.tanh((kernel * kernel).sum() / (1 + (kernel * kernel).sum()))
     assert abs(float(found[0, 0]) - float(exact)) < 1e-6
+
+
+@each_statistic
+def test_any_memory_format_will_do(name):
+    image, kernel = torch.rand(2, 3, 9, 8), torch.rand(4, 3, 3, 2)
+    tensors = [t.contiguous(memory_format=torch.channels_last) for t in (image, kernel)]
+    for backend in BY[name]:
+        plain = patchsim.similarity(image, kernel, name, backend=backend)
+        found = patchsim.similarity(*tensors, name, backend=backend)
+        bound = patchsim.error_bound(image, kernel, name, backend)
+        assert bool(((found - plain).abs() <= 2 * bound).all()), backend
