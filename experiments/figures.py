@@ -16,6 +16,15 @@ from matplotlib.ticker import MaxNLocator
 BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, BLACK, GREY = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C"),
 )
+#: Colours of the peers, the same in every figure.
+PEERS = {
+    "l1 known answer": ORANGE,
+    "l1 torch.cdist": AMBER,
+    "F.conv2d alone": GREY,
+    "l2 OpenCV": PURPLE,
+    "zncc scikit-image": SKY,
+    "l2 SciPy": "#A05000",
+}
 #: Figures are 8 inches wide, so that a README of 800 pixels shows 9 points as 12.5 pixels.
 WIDTH, DPI = 8.0, 150
 STYLE = {

@@ -16,7 +16,7 @@ from pathlib import Path
 import figures
 import harness
 from contestants import CONTESTANTS, Case, ours
-from figures import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from figures import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PEERS, PURPLE, SKY
 from harness import Experiment, Row, Settings, Table, Tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,14 +26,6 @@ import patchsim
 MIB = 2**20
 #: What each variant may take, as the package promises.
 TARGET = 512
-PEERS = {
-    "l1 known answer": ORANGE,
-    "l1 torch.cdist": AMBER,
-    "F.conv2d alone": GREY,
-    "l2 OpenCV": PURPLE,
-    "zncc scikit-image": SKY,
-    "l2 SciPy": "#A05000",
-}
 #: Bytes a difference beyond which a process of 12 GB would be killed.
 LARGEST = 10e9
 LEVELS = 16

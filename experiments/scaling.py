@@ -14,7 +14,7 @@ import figures
 import harness
 import torch
 from contestants import CONTESTANTS, ROOFLINE, Case, check, known_answer, ours, roofline
-from figures import AMBER, BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from figures import BLACK, BLUE, GREEN, PEERS
 from harness import Experiment, Settings, Table, Tables
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,12 +34,7 @@ AXES = {
 COLOURS = {
     "l1 auto": BLUE,
     "l2 auto": GREEN,
-    "l1 known answer": ORANGE,
-    "l1 torch.cdist": AMBER,
-    "F.conv2d alone": GREY,
-    "l2 OpenCV": PURPLE,
-    "zncc scikit-image": SKY,
-    "l2 SciPy": "#A05000",
+    **PEERS,
     ROOFLINE: BLACK,
 }
 

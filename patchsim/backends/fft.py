@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
-from patchsim.metrics.base import Expansion, Metric, Term
+from patchsim.metrics.base import Expansion, Metric, Scalar, Term
 from patchsim.problem import Problem
 
 
@@ -29,29 +30,44 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
     """Tell whether tiles' transforms of integers, in float64, err by less than one half."""
     if problem.value_range is None:
         return True
+    if not _fits(metric, problem):
+        return False
     points = math.prod(overlap_save.tile(problem))
-    if _fits(metric, problem) and _error_of_any(metric, problem, points) < 0.5:
+    if _error_of_any(metric, problem, points) < 0.5:
         return True
     centred = kernel.double() - algebra.middle(problem, kernel, metric)
-    error = 0.0
-    for term in metric.expansion:
-        if term.f is not None and term.g is not None:
-            factors = term.g(centred).flatten(1)
-            norms = factors.norm(dim=1), factors.abs().sum(1)
-            error += abs(term.scale) * _error_of_tiles(term, metric, problem, points, norms)
-    return _fits(metric, problem) and error < 0.5
+
+    def norms(g: Scalar) -> tuple[Tensor, Tensor]:
+        factors = g(centred).flatten(1)
+        return factors.norm(dim=1), factors.abs().sum(1)
+
+    return _error_of_terms(metric, problem, points, norms) < 0.5
 
 
 @lru_cache(maxsize=512)
 def _error_of_any(metric: Metric, problem: Problem, points: int) -> float:
     """Bound the error of integers' transforms, whatever the template."""
-    error, taps = 0.0, torch.tensor([float(problem.taps)], dtype=torch.float64)
-    for term in metric.expansion:
-        if term.f is not None and term.g is not None:
-            peak = algebra.largest(term.g, problem, metric)
-            norms = peak * taps.sqrt(), peak * taps
-            error += abs(term.scale) * _error_of_tiles(term, metric, problem, points, norms)
-    return error
+    taps = torch.tensor([float(problem.taps)], dtype=torch.float64)
+
+    def norms(g: Scalar) -> tuple[Tensor, Tensor]:
+        peak = algebra.largest(g, problem, metric)
+        return peak * taps.sqrt(), peak * taps
+
+    return _error_of_terms(metric, problem, points, norms)
+
+
+def _error_of_terms(
+    metric: Metric,
+    problem: Problem,
+    points: int,
+    norms: Callable[[Scalar], tuple[Tensor, Tensor]],
+) -> float:
+    """Bound the error of integers' transforms; `norms` are those of g(template)."""
+    return sum(
+        abs(t.scale) * _error_of_tiles(t, metric, problem, points, norms(t.g))
+        for t in metric.expansion
+        if t.f is not None and t.g is not None
+    )
 
 
 def _error_of_tiles(
