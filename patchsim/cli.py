@@ -180,7 +180,7 @@ def _warmup(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from patchsim.rates import calibrate
+    from patchsim.calibration import calibrate
 
     print(f"wrote {calibrate(_progress)}")
     return MATCHES

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from patchsim import rates
 from patchsim.algebra import Correlate
 from patchsim.backends import conv2d, fft
 from patchsim.backends.base import Backend, Work
@@ -26,8 +27,8 @@ Terms = Iterable[tuple[Tensor, Tensor]]
 #: Terms computed at a time.
 TOGETHER = 16
 
-#: That of a correlation, as `Backend.rates`.
-RATES = conv2d.CONV2D.rates
+#: What it takes to make a term, and a nanosecond of correlating.
+RATES = dict.fromkeys(conv2d.CONV2D.rates, (20_000.0, 1.0))
 
 #: (image, kernel, weights) -> terms and a constant for each template, (N,).
 Expand = Callable[[Tensor, Tensor, Tensor], tuple[Terms, Tensor]]
@@ -97,23 +98,38 @@ def _finite(values: Tensor) -> Tensor:
 def _cheapest(
     problem: Problem,
 ) -> tuple[Correlate, Callable[[Problem, Tensor, Tensor], Tensor] | None]:
-    """Choose conv2d or FFT by their rates; return it and what bounds its transforms' error."""
-    if _seconds(conv2d.CONV2D, problem) <= _seconds(fft.FFT, problem):
+    """Choose conv2d or FFT for a group; return it and what bounds its transforms' error."""
+    if _fastest(problem, TOGETHER) is conv2d.CONV2D:
         return conv2d.correlate, None
     return fft.correlate, fft.correlation_error
 
 
+def _fastest(problem: Problem, together: int) -> Backend:
+    group = _group(problem, together)
+    return min(conv2d.CONV2D, fft.FFT, key=lambda backend: _seconds(backend, group))
+
+
+def _group(problem: Problem, together: int) -> Problem:
+    return dataclasses.replace(problem, channels=problem.channels * together)
+
+
 def _seconds(backend: Backend, problem: Problem) -> float:
-    work = backend.work(problem, L2)
-    step, operation = backend.rates[str(problem.value_dtype).removeprefix("torch.")]
-    return step * work.steps + operation * work.operations
+    return rates.seconds(backend, backend.work(problem, L2), problem.value_dtype)
 
 
 def work(problem: Problem, correlations: int) -> Work:
-    """Estimate so many correlations; each is that of l2, one after the other."""
-    one, other = conv2d.CONV2D.work(problem, L2), fft.FFT.work(problem, L2)
-    memory = 2 * min(TOGETHER, correlations) * max(one.bytes, other.bytes)
-    return Work(one.operations * correlations, memory, one.steps * correlations)
+    """Estimate so many correlations, by groups, each of which takes what l2 does on its channels.
+
+    An operation is a nanosecond, so that it doesn't matter which backend correlates.
+    """
+    together = min(TOGETHER, correlations)
+    backend, group = _fastest(problem, together), _group(problem, together)
+    itemsize = 4 if problem.value_dtype is torch.float32 else 8
+    factors = group.batch * group.channels * math.prod(group.image_size)
+    factors += group.templates * group.taps
+    nanoseconds = math.ceil(1e9 * _seconds(backend, group) * correlations / together)
+    memory = 2 * itemsize * factors + backend.work(group, L2).bytes
+    return Work(nanoseconds, memory, correlations)
 
 
 def work_of_values(problem: Problem, metric: Metric) -> Work:

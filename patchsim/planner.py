@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from patchsim import options, rates
+from patchsim import options, rates, tiling
 from patchsim.backends import BACKENDS
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
-from patchsim.tiling import refusals
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
 @lru_cache(maxsize=512)
 def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
     reasons = {
-        name: refusals(backend, metric, problem)
+        name: tiling.refusals(backend, metric, problem)
         or ["it is approximate: name it to use it"] * backend.approximate
         for name, backend in BACKENDS.items()
     }
     seconds = {
-        name: rates.seconds(BACKENDS[name], problem, metric)
+        name: _seconds(BACKENDS[name], problem, metric, max_memory)
         for name, why in reasons.items()
         if not why
     }
@@ -64,3 +63,8 @@ def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
         seconds=seconds,
         reasons={name: why for name, why in reasons.items() if why},
     )
+
+
+def _seconds(backend: Backend, problem: Problem, metric: Metric, max_memory: int) -> float:
+    work = tiling.work(backend, metric, problem, max_memory)
+    return rates.seconds(backend, work, problem.value_dtype)

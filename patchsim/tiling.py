@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from patchsim import jit, options, threads
-from patchsim.backends.base import Backend, WindowFunction
+from patchsim.backends.base import Backend, WindowFunction, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
@@ -137,13 +137,15 @@ def tile_size(
     return batch, rows, cols
 
 
-def count(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> int:
-    """Count the tiles of a run."""
+def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> Work:
+    """Estimate a run: the steps of each tile, and the operations of all."""
     if problem.batch == 0:
-        return 0
+        return Work(0, 0, 0)
     size = tile_size(backend, metric, problem, max_memory)
     lengths = zip((problem.batch, *problem.map_size), size, strict=True)
-    return math.prod(-(-length // step) for length, step in lengths)
+    tiles = math.prod(-(-length // step) for length, step in lengths)
+    whole = backend.work(problem, metric)
+    return dataclasses.replace(whole, steps=whole.steps * tiles)
 
 
 def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:

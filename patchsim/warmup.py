@@ -12,7 +12,7 @@ from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.metrics import METRICS
 from patchsim.problem import Problem
-from patchsim.rates import DTYPES
+from patchsim.calibration import DTYPES
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:

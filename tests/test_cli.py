@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import patchsim
-from patchsim import cli, rates, warmup
+from patchsim import calibration, cli, rates, warmup
 from patchsim.images import read_images
 from patchsim.metrics import METRICS
 
@@ -200,7 +200,7 @@ def test_warmup(monkeypatch, capsys):
 
 
 def test_calibrate(monkeypatch, capsys):
-    monkeypatch.setattr(rates, "measure", lambda backend, dtype: (1000.0, 0.5))
+    monkeypatch.setattr(calibration, "measure", lambda backend, dtype: (1000.0, 0.5))
     assert cli.main(["calibrate"]) == 0
     assert capsys.readouterr().out == f"wrote {rates.rates_path()}\n"
     assert rates.rates_path().exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from patchsim import rates
+from patchsim import calibration, rates
 from patchsim.backends import BACKENDS
 
 FUSED = BACKENDS["fused"]
@@ -13,10 +13,10 @@ FUSED = BACKENDS["fused"]
 
 @pytest.fixture
 def calibrated(monkeypatch):
-    monkeypatch.setattr(rates, "measure", lambda backend, dtype: (1.5, 0.25))
-    path = rates.calibrate()
+    monkeypatch.setattr(calibration, "measure", lambda backend, dtype: (1.5, 0.25))
+    path = calibration.calibrate()
     yield path
-    rates._measured.cache_clear()
+    rates.measured.cache_clear()
 
 
 def test_defaults():
@@ -36,20 +36,20 @@ def test_rates_of_another_machine_are_not(calibrated, change):
     text = json.loads(calibrated.read_text())
     text["machine"][change] = "another"
     calibrated.write_text(json.dumps(text))
-    rates._measured.cache_clear()
+    rates.measured.cache_clear()
     assert rates.rate(FUSED, torch.uint8) == FUSED.rates["uint8"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine": 1, "rates": 2}'])
 def test_a_broken_file_does_no_harm(calibrated, text):
     calibrated.write_text(text)
-    rates._measured.cache_clear()
+    rates.measured.cache_clear()
     assert rates.rate(FUSED, torch.uint8) == FUSED.rates["uint8"]
 
 
 @pytest.mark.parametrize("name", ["fused", "conv2d", "fft"])
 def test_measuring(name, monkeypatch):
-    monkeypatch.setattr(rates, "SECONDS", 0.01)
-    step, operation = rates.measure(BACKENDS[name], torch.float32)
+    monkeypatch.setattr(calibration, "SECONDS", 0.01)
+    step, operation = calibration.measure(BACKENDS[name], torch.float32)
     assert 0 < step < 1e9
     assert 0 < operation < 1e6
