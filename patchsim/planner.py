@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from patchsim import options, rates, tiling
-from patchsim.backends import BACKENDS
+from patchsim.backends import BACKENDS, Backend
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 

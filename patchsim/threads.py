@@ -13,7 +13,7 @@ import torch
 
 #: Operations below which waking another thread takes longer than it saves, and above which blocks
 #: are made smaller than a thread's share, so that a thread that is held up holds up little.
-WORTH_SHARING, WORTH_BALANCING = 10_000_000, 100_000_000
+WORTH_SHARING, WORTH_BALANCING = 20_000_000, 100_000_000
 
 
 _here = local()

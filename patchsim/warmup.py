@@ -10,9 +10,9 @@ import torch
 
 from patchsim.api import similarity
 from patchsim.backends import BACKENDS
+from patchsim.calibration import DTYPES
 from patchsim.metrics import METRICS
 from patchsim.problem import Problem
-from patchsim.calibration import DTYPES
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:

@@ -102,9 +102,9 @@ CONV2D = Backend(
     work=work,
     memory="planes of a tile",
     rates={
-        "float32": (1900, 0.0043),
-        "float64": (1400, 0.17),
-        "uint8": (2200, 0.0045),
-        "int16": (1600, 0.17),
+        "float32": (1800, 0.0042),
+        "float64": (1200, 0.14),
+        "uint8": (2200, 0.0043),
+        "int16": (1400, 0.14),
     },
 )

@@ -244,9 +244,9 @@ def work(problem: Problem, metric: Metric) -> Work:
     windows = problem.batch * problem.templates * rows * cols
     crosses, exact = metric.expansion.crosses, problem.value_range is not None
     itemsize = 4 if problem.value_dtype is torch.float32 else 8
-    steps = 60 + 30 * problem.templates
+    steps = 100 + 4 * problem.templates
     if overlap_save.can(metric, problem):
-        operations = crosses * math.ceil(overlap_save.effort(problem)) + 20 * windows
+        operations = crosses * math.ceil(overlap_save.effort(problem)) + 30 * windows
         pixels = problem.channels * problem.image_size[0] * problem.image_size[1]
         memory = 2 * windows + problem.batch * (rows * cols + pixels * (not exact))
         memory += overlap_save.memory(problem, crosses)
@@ -264,7 +264,7 @@ def work(problem: Problem, metric: Metric) -> Work:
 
 
 #: Effort (see `overlap_save`) beyond which it pays to hand a part to another thread.
-_WORTH_SHARING = 3_000_000
+_WORTH_SHARING = 12_000_000
 
 
 def _windows(problem: Problem, metric: Metric) -> int:
@@ -287,10 +287,10 @@ FFT = Backend(
     work=work,
     memory="spectra of a tile",
     rates={
-        "float32": (1700, 0.051),
-        "float64": (1700, 0.061),
-        "uint8": (2600, 0.066),
-        "int16": (2600, 0.066),
+        "float32": (1000, 0.032),
+        "float64": (1000, 0.046),
+        "uint8": (1000, 0.055),
+        "int16": (1000, 0.055),
     },
     windows=_windows,
     prepare=overlap_save.prepare,

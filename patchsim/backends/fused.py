@@ -168,7 +168,7 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
 REARRANGED = 2**21
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
-_PER_TAP = {"pointwise": 3.0, "sad": 0.24, "dot": 0.34}
+_PER_TAP = {"pointwise": 3.0, "sad": 0.3, "dot": 0.28}
 
 
 def work(problem: Problem, metric: Metric) -> Work:
@@ -187,13 +187,15 @@ def work(problem: Problem, metric: Metric) -> Work:
     gradients = problem.grad * (2 * image + maps) * itemsize
     copies = 2 if way == "pointwise" else 5
     in_place = way == "pointwise" and problem.stride == (1, 1)
-    # Storing and dividing a sum takes as long as a hundred operations in the cache, and so does
+    # Storing and dividing a sum takes as long as hundreds of operations in the cache, and so does
     # rearranging a pixel.
-    moving = 150 * maps + 100 * image * (not in_place)
+    moving = 60 * maps * sums + 120 * image * (not in_place)
+    operations = math.ceil(_PER_TAP[way] * computed * problem.taps) + moving
     return Work(
-        operations=math.ceil(_PER_TAP[way] * computed * problem.taps) + moving,
+        # What isn't worth sharing takes one thread twice as long, the rest a thread's waking.
+        operations=operations + min(operations, threads.WORTH_SHARING),
         bytes=3 * maps * sums + copies * image * itemsize + gradients,
-        steps=3,
+        steps=3 if way == "pointwise" else 4,
     )
 
 
@@ -225,10 +227,10 @@ FUSED = Backend(
     work=work,
     memory="a few maps",
     rates={
-        "float32": (6000, 0.005),
-        "float64": (6100, 0.0095),
-        "uint8": (14000, 0.005),
-        "int16": (6000, 0.012),
+        "float32": (6500, 0.0031),
+        "float64": (6300, 0.0055),
+        "uint8": (12000, 0.004),
+        "int16": (6200, 0.0075),
     },
     windows=_windows,
     parallel=True,

@@ -46,9 +46,9 @@ LOOP = Backend(
     work=work,
     memory="one patch",
     rates={
-        "float32": (13000, 2),
-        "float64": (8100, 0.5),
-        "uint8": (8100, 0.94),
-        "int16": (8000, 0.57),
+        "float32": (7600, 0.39),
+        "float64": (7500, 0.41),
+        "uint8": (7600, 0.5),
+        "int16": (7600, 0.56),
     },
 )

@@ -64,10 +64,10 @@ UNFOLD = Backend(
     work=work,
     memory="windows of a tile",
     rates={
-        "float32": (1400, 0.066),
-        "float64": (1400, 0.11),
-        "uint8": (1100, 0.28),
-        "int16": (1300, 0.27),
+        "float32": (1400, 0.062),
+        "float64": (1400, 0.12),
+        "uint8": (1400, 0.12),
+        "int16": (1500, 0.12),
     },
     # Beyond, a channel's windows no longer fit a core's cache and the allocator fetches fresh pages
     # for each: it takes twice as long (512x512 image, 16x16 template).
