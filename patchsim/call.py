@@ -137,8 +137,8 @@ def read(
     problem = problem_of(image, kernel, *geometry)
     map_dtype = problem.map_dtype
     leading = (*image.shape[:-3], *kernel.shape[:-3])
-    image = image if image.dim() == 4 else image[None]
-    kernel = kernel if kernel.dim() == 4 else kernel[None]
+    image = image if image.dim() == 4 else image.unsqueeze(0)
+    kernel = kernel if kernel.dim() == 4 else kernel.unsqueeze(0)
     weighting: Weighting = "none"
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)

@@ -51,7 +51,8 @@ class Finish:
         denominator = self._denominator(sums.dtype)
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
-            return torch.rsub(sums, 1, alpha=1 / denominator).to(self.dtype)
+            similarity = torch.rsub(sums, 1, alpha=1 / denominator)
+            return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
         distance = self.metric.finish(sums / denominator)
         return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
 

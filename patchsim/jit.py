@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from patchsim import butterflies, emit, heap, templates
+from patchsim import phases as splitting
 from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
@@ -66,12 +67,12 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
 
 
 @cache
-def phases(dtype: torch.dtype) -> Kernel:
+def phases(dtype: torch.dtype, stride: int) -> Kernel:
     """Compile (image, planes, rows, cols, first, last), which splits an image into its phases.
 
     image (B, C, H, W), planes (B, C, sy, sx, at least rows·cols): of the B·C·rows rows of planes,
     those from first to last are filled with every sx-th pixel of every sy-th row, or with zeros
-    beyond the image.
+    beyond the image. sx is `stride`, or where that is 0 any.
     """
     from numba import types
 
@@ -79,7 +80,9 @@ def phases(dtype: torch.dtype) -> Kernel:
     planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
     images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
     signatures = [types.void(image, planes, *numbers) for image in images]
-    return compiled(templates.PHASES, signatures)
+    source = splitting.source(stride, dtype.itemsize)
+    split = {"split": splitting.split(stride, dtype.itemsize)} if stride else {}
+    return compiled(source, signatures, split, str(stride))
 
 
 @cache

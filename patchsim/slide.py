@@ -11,6 +11,7 @@ from torch import Tensor
 
 from patchsim import jit, threads
 from patchsim.expression import derivative, parse
+from patchsim.phases import STRIDES
 from patchsim.problem import Pair
 
 #: Sums in one run of a kernel: with the pixels of a few taps they fit the first-level cache.
@@ -48,24 +49,27 @@ class Planes:
             ).numpy()
         else:
             planes, self.pitch = _phases(image, stride)
-            self.steps = planes.stride()[:4]
-            self.flat = planes.view(-1).numpy()
+            _, channels, down, across, size = planes.shape
+            self.steps = channels * down * across * size, down * across * size, across * size, size
+            self.flat = planes.reshape(-1)
 
     def offsets(self, kernel_shape: torch.Size, dilation: Pair) -> Offsets:
         """Return where each of the C·h·w taps of the first window lies."""
         return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
 
 
-def _phases(image: Tensor, stride: Pair) -> tuple[Tensor, int]:
+def _phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
     """Return planes (B, C, sy, sx, rows·cols and a gap) and cols."""
+    pixels = image.numpy()
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
     # Planes that lie a multiple of 4096 bytes apart would compete for the same lines of the cache.
     page, line = 4096 // image.itemsize, 64 // image.itemsize
     gap = (9 * line - rows * cols) % page
-    planes = image.new_empty((batch, channels, sy, sx, rows * cols + gap))
-    run = partial(jit.phases(image.dtype), image.numpy(), planes.numpy(), rows, cols)
-    threads.share(run, batch * channels * rows, 50 * planes.numel())
+    planes = np.empty((batch, channels, sy, sx, rows * cols + gap), pixels.dtype)
+    split = jit.phases(image.dtype, sx if sx in STRIDES else 0)
+    run = partial(split, pixels, planes, rows, cols)
+    threads.share(run, batch * channels * rows, 50 * planes.size)
     return planes, cols
 
 
@@ -114,8 +118,8 @@ def sums(
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
     offsets, result, pitch = planes.offsets(kernel.shape, dilation), output.numpy(), planes.pitch
     together = _rows_together(rows, cols, pitch)
-    operations = 3 * output[0].numel() * offsets.size
-    for b in range(len(image)):
+    operations = 3 * output.stride(0) * offsets.size
+    for b in range(image.shape[0]):
         place = b, b * planes.steps[0], 0
         arguments = planes.flat, offsets, *taps, result, place, pitch, together, CHUNK
         threads.share(partial(run, *arguments), rows, operations, together)
@@ -144,7 +148,7 @@ def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> T
     rows = (height - dilation[0] * (h - 1) - 1) // stride[0] + 1
     cols = (width - dilation[1] * (w - 1) - 1) // stride[1] + 1
     dtype = image.dtype if image.is_floating_point() else torch.int64
-    return image.new_empty((len(image), len(kernel), rows, cols), dtype=dtype)
+    return image.new_empty((image.shape[0], kernel.shape[0], rows, cols), dtype=dtype)
 
 
 def image_gradient(
@@ -163,7 +167,8 @@ def image_gradient(
     ``sliding_image_gradient``).
     """
     (sy, sx), (batch, channels, height, width) = stride, image.shape
-    planes, cols = _phases(image.detach(), stride)
+    pixels, cols = _phases(image.detach(), stride)
+    planes = torch.from_numpy(pixels)
     rows, templates = -(-height // sy), len(kernel)
     down, across = (d * np.arange(n) for d, n in zip(dilation, kernel.shape[2:], strict=True))
     shifts = (down // sy)[:, None] * cols + across // sx  # (h, w)
@@ -189,8 +194,8 @@ def image_gradient(
             block = _rows_together(rows, cols, cols)
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
-    pixels = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
-    joined = pixels.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
+    phases = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
+    joined = phases.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
     return joined[..., :height, :width].contiguous()
 
 

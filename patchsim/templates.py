@@ -68,26 +68,6 @@ chunk, first, last):
             sums[n, t] = total
 """
 
-#: See `patchsim.jit.phases`.
-PHASES = """
-def kernel(image, planes, rows, cols, first, last):
-    batch, channels, down, across, size = planes.shape
-    height, width = image.shape[2:]
-    for job in range(first, last):
-        b, c, y = job // (channels * rows), job // rows % channels, job % rows
-        for i in range(down):
-            source = y * down + i
-            for j in range(across):
-                inside = min(cols, (width - j + across - 1) // across) if source < height else 0
-                # Unsigned, so that no index counts from the end.
-                start, step = np.uint64(y * cols), np.uint64(across)
-                for x in range(np.uint64(inside)):
-                    planes[b, c, i, j, start + x] = image[b, c, source, np.uint64(j) + x * step]
-                for x in range(np.uint64(inside), np.uint64(cols)):
-                    planes[b, c, i, j, start + x] = 0
-"""
-
-
 #: See `patchsim.jit.box`.
 BOX = """
 @njit

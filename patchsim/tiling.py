@@ -44,8 +44,9 @@ def run(
     if problem.batch == 0:
         return finish(image.new_empty((0, problem.templates, *problem.map_size)))
     size = tile_size(backend, metric, problem, options.max_memory)
-    # An object of this call's own, as backends keep what they make of it for all tiles.
-    kernel = _values(kernel, problem).view(kernel.shape)
+    # What a backend keeps for all tiles, it keeps for an object of this call's own.
+    own = _values(kernel, problem)
+    kernel = own.view(kernel.shape) if backend.prepare else own
 
     def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
         sums = function(metric, part, _values(patch, problem), kernel, weight)
@@ -213,4 +214,5 @@ def _span(problem: Problem, axis: int, positions: slice) -> tuple[int, int, int,
 
 
 def _values(tensor: Tensor, problem: Problem) -> Tensor:
-    return tensor.to(problem.value_dtype)
+    # To ask takes a tenth of the time of converting to the same dtype.
+    return tensor if tensor.dtype is problem.value_dtype else tensor.to(problem.value_dtype)

@@ -12,6 +12,7 @@ from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
 from patchsim.metrics import METRICS
+from patchsim.phases import STRIDES
 from patchsim.problem import Problem
 
 
@@ -29,7 +30,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
         image = torch.ones(1, 4, 4).to(dtype).requires_grad_(floating)
         kernel = torch.ones(1, 2, 2).to(dtype).requires_grad_(floating)
         weight = torch.ones(2, 2) if weighted else None
-        for stride in (1, 2):
+        for stride in (1, *STRIDES, 3):
             scores = similarity(
                 image,
                 kernel,

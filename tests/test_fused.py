@@ -1,14 +1,18 @@
 """What is particular to fused: its operator, threads, cache and the compiled formula."""
 
+import math
 import os
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import patchsim
-from patchsim import pointwise, threads
+from patchsim import pointwise, slide, threads
 from patchsim.backends import fused
 from patchsim.emit import Arithmetic
 from patchsim.metrics import METRICS
@@ -83,6 +87,25 @@ def test_fused_gradients_are_those_of_the_formula(metric, weighted):
             strict=True,
         ):
             torch.testing.assert_close(one, other)
+
+
+@given(
+    st.sampled_from([torch.uint8, torch.int16, torch.float32, torch.float64]),
+    st.tuples(st.integers(1, 3), st.integers(1, 9)),
+    st.tuples(st.integers(1, 2), st.integers(1, 2), st.integers(1, 5), st.integers(1, 300)),
+    st.booleans(),
+)
+def test_phases(dtype, stride, shape, cropped):
+    image = torch.arange(math.prod(shape)).reshape(shape).to(dtype)
+    image = image[..., 1:] if cropped and shape[3] > 1 else image
+    (sy, sx), (*_, height, width) = stride, image.shape
+    rows, cols = -(-height // sy), -(-width // sx)
+    planes, pitch = slide._phases(image, stride)
+    assert pitch == cols
+    padded = torch.nn.functional.pad(image, (0, cols * sx - width, 0, rows * sy - height))
+    for i, j in product(range(sy), range(sx)):
+        phase = torch.from_numpy(planes[:, :, i, j, : rows * cols])
+        assert torch.equal(phase, padded[..., i::sy, j::sx].flatten(2))
 
 
 def test_the_number_of_threads_makes_no_difference():
