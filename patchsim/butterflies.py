@@ -227,10 +227,10 @@ def transposition(bits: int) -> Any:
 
 @cache
 def product(bits: int, more: bool) -> Any:
-    """Make a function for Numba's code: (target, a, b), which stores a·b or adds it if `more`."""
+    """Make a function for Numba's code: (target, a, b), which stores a·conj(b) or adds it."""
 
     def generate(write: _Writer, target: Any, a: Any, b: Any) -> None:
-        value = write.times(write.load_complex(a), write.load_complex(b))
+        value = write.times_conjugate(write.load_complex(a), write.load_complex(b))
         if more:
             value = write.add(write.load_complex(target), value)
         write.store_complex(value, target)

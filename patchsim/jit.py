@@ -113,7 +113,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
 
     (factors, spectra, (L, M), radices and roots down and across, first, last): of the planes of
     factors (P, h, w), all of `dtype`, those from first to last are completed with zeros to (L, M)
-    and transformed; spectra (P, 2·L·M) gets conjugates, divided by L·M.
+    and transformed; spectra (P, 2·L·M) gets the results, divided by L·M.
     """
     from numba import types
 
@@ -136,10 +136,11 @@ def overlap_save(
     `valid` rows and columns apart, of L·M pixels of a flat image of `dtype`, with zeros beyond it;
     images, channels and rows lie `steps` apart. Of all tiles two by two the pairs from first to
     last are transformed, after expressions of p − centre, given by `texts`, and multiplied with
-    spectra (N, R·C, 2·L·M) of R texts and C channels, the products added and transformed back.
-    The results of every stride-th of the valid windows go to sums (B, N, Ho, Wo), rounded to
-    integers if `exact`; if `boxed`, as max(0, boxes + result + constants[n]), else boxes and
-    constants aren't read. All but the image is of `total`.
+    conjugates of spectra (N, R·C, 2·L·M) of R texts and C channels, the products added and
+    transformed back. The results of every stride-th of the valid windows go to sums
+    (B, N, Ho, Wo), rounded to integers if `exact`; if `boxed`, as
+    max(0, boxes + result + constants[n]), else boxes and constants aren't read. All but the image
+    is of `total`.
     """
     from numba import types
 

@@ -74,18 +74,13 @@ def kernel(factors, spectra, shape, down, down_roots, across, across_roots, firs
             block[:] = 0
             for y in range(height):
                 for x in range(min({lanes}, width - left)):
-                    block[y, 0, x] = factors[plane, y, left + x]
+                    block[y, 0, x] = scale * factors[plane, y, left + x]
             forward(place, length, down, down_roots.ctypes.data)
             target = spectrum.ctypes.data + left * {pair}
             turn(place, {pair} * {lanes}, target, {pair} * breadth, length // {lanes})
         for row in range(length // {lanes}):
             start = spectrum.ctypes.data + row * breadth * {pair}
             forward(start, breadth, across, across_roots.ctypes.data)
-        numbers = spectrum.reshape(length * breadth // {lanes}, 2, {lanes})
-        for i in range(len(numbers)):
-            for x in range({lanes}):
-                numbers[i, 0, x] *= scale
-                numbers[i, 1, x] *= -scale
 """
 
 #: See `patchsim.jit.overlap_save`.
