@@ -12,14 +12,15 @@ beside this package or, where that can't be written, in the user's cache directo
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 
-from patchsim import butterflies, emit, heap, templates
-from patchsim import phases as splitting
+from patchsim import butterflies, emit, heap, instructions, templates
+from patchsim import phases as phasing
 from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
@@ -80,8 +81,8 @@ def phases(dtype: torch.dtype, stride: int) -> Kernel:
     planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
     images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
     signatures = [types.void(image, planes, *numbers) for image in images]
-    source = splitting.source(stride, dtype.itemsize)
-    split = {"split": splitting.split(stride, dtype.itemsize)} if stride else {}
+    source = phasing.source(stride, dtype.itemsize)
+    split = {"split": phasing.split(stride, dtype.itemsize)} if stride else {}
     return compiled(source, signatures, split, str(stride))
 
 
@@ -254,8 +255,8 @@ def compiled(
 
     heap.keep()
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
-    # from, and drops it when that file changes.
-    key = f"{source} {key} {signatures}"
+    # from, and drops it when that file changes; not when those change that write LLVM code.
+    key = f"{source} {key} {signatures} {_writers()}"
     name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
     namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
@@ -265,6 +266,13 @@ def compiled(
     except (RuntimeError, OSError):  # no place to keep it
         kernel = numba.njit(signatures, **options)(namespace[name])
     return kernel
+
+
+@cache
+def _writers() -> str:
+    """Identify this version of what writes the functions that kernels call."""
+    texts = map(inspect.getsource, (emit, butterflies, instructions, phasing))
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def _source(template: str, weighted: bool, fixed: bool, arithmetic: Arithmetic) -> str:

@@ -52,7 +52,7 @@ def test_spectra(data, dtype):
 
     lanes = REGISTER // dtype.itemsize
     blocks = spectra.reshape(shape[0], size[0] // lanes, size[1], 2, lanes).astype(float)
-    found = (blocks[:, :, :, 0] - 1j * blocks[:, :, :, 1]).swapaxes(2, 3).reshape(-1, *size)
+    found = (blocks[:, :, :, 0] + 1j * blocks[:, :, :, 1]).swapaxes(2, 3).reshape(-1, *size)
     exact = np.fft.fft2(factors.astype(float), size) / math.prod(size)
     exact = exact[:, reversed_digits(size[0])][:, :, reversed_digits(size[1])]
     epsilon = 9 * torch.finfo(dtype).eps / 2 * math.log2(math.prod(size))
