@@ -17,6 +17,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import time
@@ -115,15 +116,19 @@ def seconds(run: Callable[[], object], calls: int) -> float:
 def interleave(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
     """Return milliseconds a call, one mean a turn, after one call to warm up.
 
-    Contestants take turns, so that a drift of the machine's speed touches all alike.
+    Contestants take turns, in an order drawn anew each time, so that neither a drift of the
+    machine's speed nor what the one before leaves behind (caches, idle threads that spin) favours
+    any.
     """
+    order, shuffle = list(runs), random.Random(0).shuffle
     for run in runs.values():
         run()
     calls = {name: max(1, round(BURST / seconds(run, 1))) for name, run in runs.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(turns):
-        for name, run in runs.items():
-            times[name].append(1e3 * seconds(run, calls[name]))
+        shuffle(order)
+        for name in order:
+            times[name].append(1e3 * seconds(runs[name], calls[name]))
     return times
 
 

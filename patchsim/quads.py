@@ -7,6 +7,7 @@ in a register: an image is spread once, and then every four taps of a template a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -22,9 +23,11 @@ from patchsim.recipe import read
 
 
 def can(choice: tuple[Instruction, ...], problem: Problem) -> bool:
-    """Tell whether `sad` or `dot` computes this problem: bytes, no tap of a row left out."""
+    """Tell whether `sad` or `expansion` computes this problem: bytes, no tap of a row left out."""
     plain = problem.value_dtype is torch.uint8 and problem.device.type == "cpu"
-    adjacent = problem.stride[1] == 1 and problem.dilation == (1, 1) and problem.kernel_size[1] >= 4
+    # Products may be completed with zeros, magnitudes may not.
+    fours = 1 if choice is DOT else problem.stride[1]
+    adjacent = problem.dilation == (1, 1) and problem.kernel_size[1] >= 4 * fours
     if not plain or not adjacent or problem.weighting != "none" or torch.compiler.is_compiling():
         return False
     found = instruction(choice)
@@ -33,22 +36,39 @@ def can(choice: tuple[Instruction, ...], problem: Problem) -> bool:
 
 def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     """Sum |p − k| over every window: (B, N, Ho, Wo), integers in float64."""
-    found = instruction(SAD)
+    shape = problem.batch, problem.templates, *problem.map_size
+    sums = torch.zeros(shape, dtype=torch.float64)
+    for part, taps in _phases(image, kernel, problem):
+        _add_magnitudes(part, taps, problem, sums)
+    return sums
+
+
+def _phases(image: Tensor, kernel: Tensor, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split columns by the stride: every phase of a template slides by ones over the image's."""
+    stride = problem.stride[1]
+    if stride == 1:
+        yield image, kernel
+        return
+    planes, cols = slide.phases(image, (1, stride))
+    whole = torch.from_numpy(planes)[:, :, 0, :, : image.shape[2] * cols]
+    for j in range(min(stride, kernel.shape[3])):
+        yield whole[:, :, j].reshape(*image.shape[:3], cols), kernel[..., j::stride]
+
+
+def _add_magnitudes(image: Tensor, kernel: Tensor, problem: Problem, sums: Tensor) -> None:
+    """Add |p − k| of windows in neighbouring columns."""
+    found, width = instruction(SAD), kernel.shape[3]
     assert found is not None
-    width = problem.kernel_size[1]
     eights, fours = width // 8 * 8, width // 4 * 4
     if width > fours:
         # No instruction leaves a byte out: the last columns one by one.
         rest, tail = image[..., fours:], kernel[..., fours:]
-        sums = slide.sums(rest, tail, None, "abs((p-k))", problem.stride, (1, 1)).double()
-    else:
-        shape = problem.batch, problem.templates, *problem.map_size
-        sums = torch.zeros(shape, dtype=torch.float64)
+        more = slide.sums(rest, tail, None, "abs((p-k))", (problem.stride[0], 1), (1, 1))
+        sums += more[..., : sums.shape[3]]
     lanes = Lanes(image, found, problem)
     for first, last in ((0, eights), (eights, fours)):
         if last > first:
             lanes.add(1, kernel[..., first:last], first, sums)
-    return sums
 
 
 def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
@@ -64,8 +84,9 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     constants -= factor * CENTRE * centred.sum((1, 2, 3))
     boxes = expression_sum(terms.box, image, slide.Planes(image, (1, 1)), centre, problem)
     sums = boxes + constants[:, None, None]
-    signed = torch.nn.functional.pad(kernel ^ CENTRE, (0, -problem.kernel_size[1] % 4))
-    Lanes(image, found, problem).add(factor, signed, 0, sums)
+    for part, taps in _phases(image, kernel ^ CENTRE, problem):
+        signed = torch.nn.functional.pad(taps, (0, -taps.shape[3] % 4))
+        Lanes(part, found, problem).add(factor, signed, 0, sums)
     return sums
 
 

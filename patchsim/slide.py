@@ -48,7 +48,7 @@ class Planes:
                 (1 + sum((n - 1) * step for n, step in last),), (1,)
             ).numpy()
         else:
-            planes, self.pitch = _phases(image, stride)
+            planes, self.pitch = phases(image, stride)
             _, channels, down, across, size = planes.shape
             self.steps = channels * down * across * size, down * across * size, across * size, size
             self.flat = planes.reshape(-1)
@@ -58,8 +58,8 @@ class Planes:
         return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
 
 
-def _phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
-    """Return planes (B, C, sy, sx, rows·cols and a gap) and cols."""
+def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
+    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols."""
     pixels = image.numpy()
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
@@ -167,7 +167,7 @@ def image_gradient(
     ``sliding_image_gradient``).
     """
     (sy, sx), (batch, channels, height, width) = stride, image.shape
-    pixels, cols = _phases(image.detach(), stride)
+    pixels, cols = phases(image.detach(), stride)
     planes = torch.from_numpy(pixels)
     rows, templates = -(-height // sy), len(kernel)
     down, across = (d * np.arange(n) for d, n in zip(dilation, kernel.shape[2:], strict=True))
@@ -194,8 +194,8 @@ def image_gradient(
             block = _rows_together(rows, cols, cols)
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
-    phases = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
-    joined = phases.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
+    split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
+    joined = split.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
     return joined[..., :height, :width].contiguous()
 
 

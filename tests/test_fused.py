@@ -100,7 +100,7 @@ def test_phases(dtype, stride, shape, cropped):
     image = image[..., 1:] if cropped and shape[3] > 1 else image
     (sy, sx), (*_, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
-    planes, pitch = slide._phases(image, stride)
+    planes, pitch = slide.phases(image, stride)
     assert pitch == cols
     padded = torch.nn.functional.pad(image, (0, cols * sx - width, 0, rows * sy - height))
     for i, j in product(range(sy), range(sx)):

@@ -213,7 +213,8 @@ def _windows(problem: Problem, metric: Metric) -> int:
     # Each tile rearranges its part of the image, which must stay in the cache as well, but should
     # not be mostly what the next tile rearranges again.
     line = problem.channels * problem.image_size[1] * problem.value_dtype.itemsize
-    line *= 1 if way == "pointwise" else 4
+    if way != "pointwise":  # one phase of the columns after the other
+        line = 4 * line // problem.stride[1]
     down, height = problem.stride[0], problem.extent[0]
     fitting = max((REARRANGED // line - height) // down, height // down)
     return max(min(share, fitting) * cols, fewest)
