@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -25,7 +25,7 @@ from patchsim.weights import read_weight, total_weight
 
 @dataclass(frozen=True)
 class Call:
-    """One checked call, its tensors batched and prepared."""
+    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images."""
 
     problem: Problem
     metric: AnyMetric
@@ -36,6 +36,7 @@ class Call:
     data_range: float | None
     map_shape: tuple[int, ...]
     map_dtype: torch.dtype
+    prepare: Callable[[Tensor], Tensor] | None
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
@@ -43,7 +44,7 @@ class Call:
             backend = self._adapted(reduction, Score(self.map_dtype, similarity))
             return self._run(backend.run, _as_it_is, backend)
         output = self._run(self.backend.run, self._finish(reduction, similarity), self.backend)
-        return output.to(self.map_dtype) if self.prepared and reduction == "mean" else output
+        return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
 
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
@@ -56,21 +57,16 @@ class Call:
             done = _as_it_is
         with torch.no_grad():
             error = self._run(function, done, backend)
-        if self.prepared and reduction == "mean":
+        if self.prepare and reduction == "mean":
             error = converted(error, 3 + error, self.map_dtype)
         return error
-
-    @property
-    def prepared(self) -> bool:
-        """Whether image and template aren't those of the caller."""
-        return self.metric.prepare is not None
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
     ) -> Tensor:
         weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
-        tensors = self.image, self.kernel, weight
-        output = tiling.run(function, finish, backend, self.metric.summed, self.problem, tensors)
+        steps, tensors = (self.prepare, function, finish), (self.image, self.kernel, weight)
+        output = tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
         return output.reshape(self.map_shape)
 
     def _adapted(self, reduction: Reduction, score: Score) -> Backend:
@@ -132,7 +128,7 @@ def read(
     data_range: float | None,
     backend: str | Backend,
 ) -> Call:
-    """Check the arguments of a call, prepare its tensors and bring them into four dimensions."""
+    """Check the arguments of a call and bring its tensors into four dimensions."""
     chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
     problem = problem_of(image, kernel, *geometry)
     map_dtype = problem.map_dtype
@@ -143,10 +139,14 @@ def read(
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)
         problem = problem_of(image, kernel, *geometry, weighting)
+    prepare = None
     if chosen.prepare is not None:
-        span = _data_range(data_range, image.dtype)
-        image, kernel, weight = _prepared(chosen.prepare, span, problem, image, kernel, weight)
-        problem = problem_of(image, kernel, geometry[0], 0, geometry[2], weighting)
+        prepare = _preparation(chosen.prepare, data_range, problem)
+        channels = kernel.shape[1]
+        kernel = prepare(kernel)
+        problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
+        if weight is not None:
+            weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
     auto, summed = backend == "auto", chosen.summed
     if auto:
         backend = make_plan(problem, summed).backend
@@ -160,25 +160,17 @@ def read(
             f"Backends that can: {able}"
         )
     shape = (*leading, *problem.map_size)
-    return Call(problem, chosen, runner, image, kernel, weight, data_range, shape, map_dtype)
+    tensors = image, kernel, weight
+    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare)
 
 
-def _prepared(
-    prepare: Preparation,
-    data_range: float,
-    problem: Problem,
-    image: Tensor,
-    kernel: Tensor,
-    weight: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Apply a metric's preparation to both, after zeros have completed the image."""
-    (top, bottom, left, right), (below, beside) = problem.pads, problem.overhang
-    image = torch.nn.functional.pad(image, (left, right + beside, top, bottom + below))
+def _preparation(
+    prepare: Preparation, data_range: float | None, problem: Problem
+) -> Callable[[Tensor], Tensor]:
+    """Return what is done to the pixels of both."""
+    span = _data_range(data_range, problem.dtype)
     dtype = torch.float64 if problem.dtype in INTEGER_RANGES else problem.value_dtype
-    image, kernel = (prepare(values, data_range).to(dtype) for values in (image, kernel))
-    if weight is not None:
-        weight = weight.repeat(1, kernel.shape[1] // weight.shape[1], 1, 1)
-    return image, kernel, weight
+    return lambda values: prepare(values, span).to(dtype)
 
 
 Choice = TypeVar("Choice")

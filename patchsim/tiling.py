@@ -27,30 +27,33 @@ from patchsim.problem import Problem
 Tile = tuple[slice, slice, slice]
 
 
+#: What is done to the image, if anything; the window function; and what is done to its sums.
+Steps = tuple[Callable[[Tensor], Tensor] | None, WindowFunction, Callable[[Tensor], Tensor]]
+
+
 def run(
-    function: WindowFunction,
-    finish: Callable[[Tensor], Tensor],
+    steps: Steps,
     backend: Backend,
     metric: Metric,
     problem: Problem,
     tensors: tuple[Tensor, Tensor, Tensor | None],
 ) -> Tensor:
-    """Compute ``finish(function(...))`` over the tiles that `backend` needs.
+    """Compute ``finish(function(prepare(image), ...))`` over the tiles that `backend` needs.
 
-    `tensors` are image (B, C, H, W), kernel (N, C, h, w) and weight (N, C, h, w) or None. Returns
-    the map, (B, N, Ho, Wo).
+    `tensors` are image (B, C, H, W), kernel (N, C', h, w) and weight (N, C', h, w) or None, where
+    C' channels are prepared of C. Returns the map, (B, N, Ho, Wo).
     """
-    image, kernel, weight = tensors
+    (prepare, function, finish), (image, kernel, weight) = steps, tensors
     if problem.batch == 0:
-        return finish(image.new_empty((0, problem.templates, *problem.map_size)))
+        return finish(kernel.new_empty((0, problem.templates, *problem.map_size)))
     size = tile_size(backend, metric, problem, options.max_memory)
     # What a backend keeps for all tiles, it keeps for an object of this call's own.
     own = _values(kernel, problem)
     kernel = own.view(kernel.shape) if backend.prepare else own
 
     def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
-        sums = function(metric, part, _values(patch, problem), kernel, weight)
-        return finish(sums)
+        values = _values(prepare(patch) if prepare else patch, problem)
+        return finish(function(metric, part, values, kernel, weight))
 
     if size == (problem.batch, *problem.map_size):
         if not any(problem.pads) and not any(problem.overhang):
@@ -125,7 +128,7 @@ def tile_size(
             return False
         together = threads.count_threads() if _side_by_side(backend, problem) else 1
         together = together if windows < whole else 1
-        needed = backend.work(_part(problem, batch, rows, cols), metric).bytes
+        needed = _bytes(backend, metric, _part(problem, batch, rows, cols))
         return together * needed <= max_memory
 
     while not fits() and (batch, rows, cols) != (1, 1, 1):
@@ -136,6 +139,12 @@ def tile_size(
         else:
             cols = (cols + 1) // 2
     return batch, rows, cols
+
+
+def _bytes(backend: Backend, metric: Metric, problem: Problem) -> int:
+    """Estimate the memory of a tile; to prepare it takes four copies in float64."""
+    prepared = problem.batch * problem.channels * math.prod(problem.image_size)
+    return backend.work(problem, metric).bytes + 32 * prepared * (metric.prepare is not None)
 
 
 def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> Work:
@@ -158,7 +167,7 @@ def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
 def _refusals(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> list[str]:
     reasons = backend.refuse(problem, metric)
     if not reasons and problem.batch:
-        needed = backend.work(_part(problem, 1, 1, 1), metric).bytes
+        needed = _bytes(backend, metric, _part(problem, 1, 1, 1))
         if needed > max_memory:
             reasons = [
                 f"one window takes it {needed} bytes, more than patchsim.options.max_memory "
