@@ -5,7 +5,7 @@ On 0 … 1, |x − y| is nearly A(x) + A(y) + Σ_r f_r(x)·g_r(y), in one of two
 fitted
     A and the f_r = −g_r are linear between nodes, at which they are fitted to |x − y| (see
     `patchsim.fitted`). R products leave an error near 0.13 / R^1.15. It is computed at the nodes,
-    and is no larger between them (Coq: ``nodes_error``, ``factors_window``).
+    and is no larger between them (Coq: ``nodes_error``, ``products_window``).
 
 sines
     |x − y| = x + y − 2·min(x, y) and min(x, y) = Σ_{j≥1} 2·sin(ω_j x)·sin(ω_j y) / ω_j² with ω_j =
