@@ -18,7 +18,7 @@ from patchsim.expression import trace
 from patchsim.metrics.base import Metric
 from patchsim.metrics.l1 import METRIC as L1
 from patchsim.metrics.l2 import METRIC as L2
-from patchsim.problem import Problem
+from patchsim.problem import Problem, name_of
 
 #: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
 Terms = Iterable[tuple[Tensor, Tensor]]
@@ -105,7 +105,7 @@ def _cheapest(
 
 def _seconds(backend: Backend, problem: Problem) -> float:
     work = backend.work(problem, L2)
-    step, operation = backend.rates[str(problem.value_dtype).removeprefix("torch.")]
+    step, operation = backend.rates[name_of(problem.value_dtype)]
     return step * work.steps + operation * work.operations
 
 

@@ -23,7 +23,7 @@ from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
 from patchsim.instructions import Instruction, sweep
-from patchsim.problem import INTEGER_RANGES, Problem
+from patchsim.problem import INTEGER_RANGES, Problem, name_of
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
 #: inf and the order of other operations keep their meaning.
@@ -220,7 +220,7 @@ def type_of(dtype: torch.dtype) -> Any:
     """Return Numba's type of a dtype's numbers."""
     from numba import types
 
-    return getattr(types, str(dtype).removeprefix("torch."))
+    return getattr(types, name_of(dtype))
 
 
 def _tuple(length: int) -> Any:

@@ -19,7 +19,7 @@ from patchsim import options, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import Rate
 from patchsim.metrics import METRICS, Metric
-from patchsim.problem import Problem
+from patchsim.problem import Problem, name_of
 
 #: Sides of image and template, with three channels: all overhead, and all arithmetic.
 SMALL, LARGE = (24, 4), (384, 24)
@@ -31,7 +31,7 @@ DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int16)
 def rate(backend: Backend, dtype: torch.dtype) -> Rate:
     """Return nanoseconds of a step and of an operation on values of a dtype."""
     measured = _measured(rates_path(), torch.get_num_threads())
-    return measured.get(backend.name, {}).get(_name(dtype)) or backend.rates[_name(dtype)]
+    return measured.get(backend.name, {}).get(name_of(dtype)) or backend.rates[name_of(dtype)]
 
 
 def seconds(backend: Backend, problem: Problem, metric: Metric) -> float:
@@ -92,7 +92,7 @@ def calibrate(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> Path:
     rates: dict[str, dict[str, Rate]] = {name: {} for name in BACKENDS}
     jobs = [(b, d) for b in BACKENDS.values() for d in DTYPES if not b.approximate]
     for backend, dtype in progress(jobs):
-        rates[backend.name][_name(dtype)] = measure(backend, dtype)
+        rates[backend.name][name_of(dtype)] = measure(backend, dtype)
     path = rates_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     found = {"machine": machine(), "date": datetime.date.today().isoformat(), "rates": rates}
@@ -136,7 +136,3 @@ def _time(backend: Backend, problem: Problem, metric: Metric) -> float:
     while sum(times) < SECONDS:
         times.append(call())
     return min(times)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
