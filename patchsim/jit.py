@@ -253,7 +253,8 @@ def compiled(
     # from, and drops it when that file changes.
     key = f"{source} {key} {signatures}"
     name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
+    # Divisions by 0 needn't raise: a loop that could be left in the middle isn't vectorised.
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS), "error_model": "numpy"}
     namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     try:
