@@ -60,7 +60,7 @@ def expression_sum(
     arguments = planes.flat, centre.numpy(), sums.numpy(), *layout
     box = jit.box(text, image.dtype, centre.dtype)
     run = partial(box, *arguments, *problem.kernel_size, *problem.stride)
-    threads.share(run, rows, 100 * image.numel())
+    threads.share(run, rows, 10 * image.numel())
     return sums
 
 

@@ -17,7 +17,7 @@ from patchsim import options, rates, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import Rate
 from patchsim.metrics import METRICS, Metric
-from patchsim.problem import Problem
+from patchsim.problem import Problem, name_of
 
 #: Sides of image and template, with three channels: all overhead, and all arithmetic.
 SMALL, LARGE = (24, 4), (384, 24)
@@ -34,7 +34,7 @@ def calibrate(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> Path:
     measured: dict[str, dict[str, Rate]] = {name: {} for name in BACKENDS}
     jobs = [(b, d) for b in BACKENDS.values() for d in DTYPES if not b.approximate]
     for backend, dtype in progress(jobs):
-        measured[backend.name][rates.name(dtype)] = measure(backend, dtype)
+        measured[backend.name][name_of(dtype)] = measure(backend, dtype)
     path = rates.rates_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     today = datetime.date.today().isoformat()

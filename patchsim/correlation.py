@@ -24,8 +24,8 @@ from patchsim.problem import Problem
 #: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
 Terms = Iterable[tuple[Tensor, Tensor]]
 
-#: Terms computed at a time.
-TOGETHER = 16
+#: Terms computed at a time: the spectra of more would leave the cache.
+TOGETHER = 4
 
 #: What it takes to make a term, and a nanosecond of correlating.
 RATES = dict.fromkeys(conv2d.CONV2D.rates, (20_000.0, 1.0))

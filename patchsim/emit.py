@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from patchsim.expression import Expression, Interval, interval
-from patchsim.problem import INTEGER_RANGES
+from patchsim.problem import INTEGER_RANGES, name_of
 
 #: Taps compared in one pass over a run of pixels.
 UNROLL = 8
@@ -30,7 +30,7 @@ class Arithmetic:
 
     def __init__(self, expression: Expression, dtype: torch.dtype) -> None:
         self.expression = expression
-        self.value = str(dtype).removeprefix("torch.")
+        self.value = name_of(dtype)
         self.range = INTEGER_RANGES.get(dtype)
         self.width, self.part, self.total, self.group = 0, self.value, self.value, 2**62
         if self.range is not None:

@@ -1,4 +1,4 @@
-"""Processors' instructions for sums over four neighbouring bytes, as LLVM code."""
+"""Processors' instructions for sums over four neighbouring bytes, or two int16, as LLVM code."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Instruction:
-    """A processor's instruction for sums over four bytes.
+    """A processor's instruction for sums over the pixels in four bytes.
 
     Attributes
     ----------
@@ -26,6 +28,10 @@ class Instruction:
         The type of its sums, of which there are as many bytes as of pixels.
     peak : int
         The largest magnitude of the sum over four bytes.
+    dtype : torch.dtype
+        Of pixels and taps.
+    neutral : int
+        The value of a tap that adds the same to every sum, namely itself.
     """
 
     name: str
@@ -35,12 +41,19 @@ class Instruction:
     size: int
     part: str
     peak: int
+    dtype: torch.dtype = torch.uint8
+    neutral: int = 0
 
     @property
     def limit(self) -> int:
         """How many sums over four bytes a part can hold."""
         bits = 8 * self.spread - (0 if self.part.startswith("u") else 1)
         return ((1 << bits) - 1) // self.peak
+
+    @property
+    def taps(self) -> int:
+        """How many taps four bytes are."""
+        return 4 // self.dtype.itemsize
 
     @property
     def spread(self) -> int:
@@ -60,6 +73,23 @@ DOT = (
     Instruction("llvm.x86.avx512.vpdpbusd.256", "avxvnni", 32, 1, 4, "int32", 4 * 255 * 128),
 )
 CENTRE = 128
+#: Sums of min(p, k), by multiplying the minima with ones.
+MIN = (
+    Instruction(
+        "llvm.x86.avx512.vpdpwssd.512",
+        "avx512vnni",
+        64,
+        1,
+        4,
+        "int32",
+        2**16,
+        torch.int16,
+        -(2**15),
+    ),
+    Instruction(
+        "llvm.x86.avx512.vpdpwssd.256", "avxvnni", 32, 1, 4, "int32", 2**16, torch.int16, -(2**15)
+    ),
+)
 
 
 @cache
@@ -154,6 +184,8 @@ class _Sweep:
         if "dpbusd" in name:
             function = self._declare(build, self.fours, [self.fours] * 3)
             return build.call(function, [sums, build.bitcast(pixels, self.fours), taps])
+        if "dpwssd" in name:
+            return self._add_minima(build, sums, pixels, taps)
         taps = build.bitcast(taps, self.pixels)
         if "mpsadbw" in name:  # bit 2 moves the pixels on by four, in the upper half bit 5
             small, first, second = self.byte, pixels, taps
@@ -163,6 +195,16 @@ class _Sweep:
             control = (0b10010100, 0b11101001)[which]
         function = self._declare(build, self.sums, [self.pixels, self.pixels, small])
         return build.add(sums, build.call(function, [first, second, small(control)]))
+
+    def _add_minima(self, build: Any, sums: Any, pixels: Any, taps: Any) -> Any:
+        from llvmlite import ir
+
+        pairs = ir.VectorType(ir.IntType(16), 2 * self.fours.count)
+        pixels, taps = build.bitcast(pixels, pairs), build.bitcast(taps, pairs)
+        minima = build.select(build.icmp_signed("<", pixels, taps), pixels, taps)
+        ones = ir.Constant(self.fours, [2**16 + 1] * self.fours.count)
+        function = self._declare(build, self.fours, [self.fours] * 3)
+        return build.call(function, [sums, build.bitcast(minima, self.fours), ones])
 
     def _declare(self, build: Any, result: Any, arguments: list[Any]) -> Any:
         from llvmlite import ir

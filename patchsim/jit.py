@@ -25,7 +25,7 @@ from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
 from patchsim.instructions import Instruction, sweep
-from patchsim.problem import INTEGER_RANGES, Problem
+from patchsim.problem import INTEGER_RANGES, Problem, name_of
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
 #: inf and the order of other operations keep their meaning.
@@ -176,15 +176,15 @@ def _transforms(dtype: torch.dtype) -> dict[str, Any]:
 
 
 @cache
-def spread(step: int, size: int) -> Kernel:
-    """Compile (image, spread, steps, cols, first, last), which lays bytes out for `quads`.
+def spread(step: int, size: int, dtype: torch.dtype) -> Kernel:
+    """Compile (image, spread, steps, cols, first, last), which lays pixels out for `quads`.
 
     Every `step` pixels of the flat image's rows (B·C·H of them, of which first to last are spread)
-    `size` bytes are copied to spread (B, C, H, pitch), so that they overlap; zeros after a row.
+    `size` pixels are copied to spread (B, C, H, pitch), so that they overlap; zeros after a row.
     """
     from numba import types
 
-    arrays = types.uint8[::1], types.uint8[:, :, :, ::1]
+    arrays = type_of(dtype)[::1], type_of(dtype)[:, :, :, ::1]
     signature = types.void(*arrays, _tuple(3), *[types.int64] * 3)
     return compiled(templates.SPREAD.format(step=step, size=size), [signature])
 
@@ -194,11 +194,11 @@ def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
     """Compile (spread, offsets, words, factor, sums, to_image, to_row, chunk, first, last).
 
     To the windows of sums (B, N, Ho, Wo) `factor` times the sums over groups of so many `words` of
-    four taps are added. Group t meets the bytes offsets[t] after those of a window's start; images
-    and rows of windows lie to_image and to_row apart. Of all B·⌈Ho/rows⌉ blocks of `rows` rows
-    those from first to last are computed. Each row of a block has taps of its own, to be compared
-    with the pixels of the first: words is (N·rows, groups·words). At most `chunk` windows are
-    summed at a time.
+    four bytes of taps are added. Group t meets the bytes offsets[t] after those of a window's
+    start; images and rows of windows lie to_image and to_row apart. Of all B·⌈Ho/rows⌉ blocks of
+    `rows` rows those from first to last are computed. Each row of a block has taps of its own, to
+    be compared with the pixels of the first: words is (N·rows, groups·words). At most `chunk`
+    windows are summed at a time.
     """
     from numba import types
 
@@ -225,7 +225,7 @@ def type_of(dtype: torch.dtype) -> Any:
     """Return Numba's type of a dtype's numbers."""
     from numba import types
 
-    return getattr(types, str(dtype).removeprefix("torch."))
+    return getattr(types, name_of(dtype))
 
 
 def _tuple(length: int) -> Any:
@@ -258,7 +258,8 @@ def compiled(
     # from, and drops it when that file changes; not when those change that write LLVM code.
     key = f"{source} {key} {signatures} {_writers()}"
     name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS)}
+    # Divisions by 0 needn't raise: a loop that could be left in the middle isn't vectorised.
+    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS), "error_model": "numpy"}
     namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     try:

@@ -25,7 +25,7 @@ from patchsim.problem import Problem
 from patchsim.slide import Planes
 
 #: Windows whose similarities are computed at a time: their moments stay in a core's cache.
-WINDOWS = 2**14
+WINDOWS = 2**17
 
 
 @lru_cache(maxsize=256)

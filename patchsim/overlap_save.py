@@ -220,7 +220,15 @@ def memory(problem: Problem, crosses: int) -> int:
 
 def tile(problem: Problem) -> Pair:
     """Choose the size of the transforms that takes the least time."""
-    return _tile(problem, threads.count_threads())
+    alone = _tile(problem, 1)
+    shared = _operations(problem, alone) >= threads.WORTH_SHARING
+    return _tile(problem, threads.count_threads()) if shared else alone
+
+
+def _operations(problem: Problem, size: Pair) -> int:
+    """Count about how many operations the tiles of an expansion with one cross term take."""
+    pairs = -(-tiles(problem, size) // 2)
+    return 50 * pairs * math.prod(size) * (problem.channels + problem.templates)
 
 
 @lru_cache(maxsize=512)

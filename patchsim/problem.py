@@ -30,6 +30,11 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*FLOATS, *INTEGER_RANGES)
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return a dtype's name, which NumPy and Numba share."""
+    return str(dtype).removeprefix("torch.")
+
+
 @dataclass(frozen=True)
 class Problem:
     """Shapes, stride, padding, dilation, dtype and device of one comparison.
@@ -222,7 +227,7 @@ def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
         if tensor.dim() not in (3, 4):
             raise ValueError(f"`{name}` must have shape {shapes}, got {tuple(tensor.shape)}")
         if tensor.dtype not in DTYPES:
-            known = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+            known = ", ".join(map(name_of, DTYPES))
             raise TypeError(
                 f"`{name}` has dtype {tensor.dtype}; convert it with .to() to one of {known}"
             )

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from patchsim.backends.base import Backend, Rate, Work
+from patchsim.problem import name_of
 
 
 def rate(backend: Backend, dtype: torch.dtype) -> Rate:
     """Return nanoseconds of a step and of an operation on values of a dtype."""
     here = measured(rates_path(), torch.get_num_threads())
-    return here.get(backend.name, {}).get(name(dtype)) or backend.rates[name(dtype)]
+    return here.get(backend.name, {}).get(name_of(dtype)) or backend.rates[name_of(dtype)]
 
 
 def seconds(backend: Backend, work: Work, dtype: torch.dtype) -> float:
@@ -61,8 +62,3 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def name(dtype: torch.dtype) -> str:
-    """Return what rates of a dtype are kept under."""
-    return str(dtype).removeprefix("torch.")

@@ -95,7 +95,10 @@ def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kern
     )
     code = statistic.similarity.__code__
     key = f"{code.co_code!r} {code.co_consts} {code.co_names}"
-    functions = {"statistic": numba.njit(statistic.similarity), "Numbers": Numbers}
+    functions = {
+        "statistic": numba.njit(statistic.similarity, error_model="numpy"),
+        "Numbers": Numbers,
+    }
     try:
         return jit.compiled(_SOURCE, [types.void(*arguments)], functions, key)
     except numba.core.errors.NumbaError:  # written with other functions

@@ -2,8 +2,8 @@
 
     |x - y| = x + y - 2 min(x, y), and
     min(x, y) = sum_(j >= 0) 2 sin(w_j x) sin(w_j y) / w_j^2 with w_j = (j + 1/2) pi:
-    cut off after R terms, the sum errs by at most 2 / (pi^2 R). And whatever sum of squares
-    (cos(w x + d) - cos(w y + d))^2 is close to |x - y| at nodes is close to it between them. *)
+    cut off after R terms, the sum errs by at most 2 / (pi^2 R). And whatever sum of products that
+    are linear between nodes is close to |x - y| at the nodes is as close between them. *)
 
 From Coq Require Import Reals Lra Lia Psatz List.
 From Coquelicot Require Import Coquelicot.
@@ -499,64 +499,6 @@ Qed.
 
 (** ** Errors between nodes *)
 
-(** Where the second derivative isn't negative, no value exceeds those at both ends. *)
-Lemma convex_below_ends (f f1 f2 : R -> R) a b t :
-  (forall z, is_derive f z (f1 z)) -> (forall z, is_derive f1 z (f2 z)) ->
-  (forall z, a <= z <= b -> 0 <= f2 z) -> a <= t <= b -> f t <= Rmax (f a) (f b).
-Proof.
-  intros D1 D2 H Ht.
-  assert (M : forall (g dg : R -> R) u v, (forall z, is_derive g z (dg z)) -> u <= v ->
-    exists c, u <= c <= v /\ g v - g u = dg c * (v - u)).
-  { intros g dg u v Hg Huv; destruct (MVT_gen g u v dg) as (c & Hc & E).
-    - intros z _; apply Hg.
-    - intros z _; apply continuity_pt_filterlim, (ex_derive_continuous g); eexists; apply Hg.
-    - rewrite Rmin_left, Rmax_right in Hc by exact Huv; exists c; split; [exact Hc | exact E]. }
-  destruct (M f f1 a t D1) as (c & Hc & Ec); [lra |].
-  destruct (M f f1 t b D1) as (d & Hd & Ed); [lra |].
-  destruct (M f1 f2 c d D2) as (m & Hm & Em); [lra |].
-  specialize (H m ltac:(lra)); assert (f1 c <= f1 d) by nra.
-  destruct (Rle_dec (f t) (f a)) as [A | A]; [eapply Rle_trans; [exact A | apply Rmax_l] |].
-  assert (0 < f1 c) by nra.
-  eapply Rle_trans; [| apply Rmax_r]; nra.
-Qed.
-
-(** |f''| <= M on [a, b] leaves |f| at most M (b - a)^2 / 8 above its values at both ends. *)
-Theorem between_nodes (f f1 f2 : R -> R) m e a b t :
-  (forall z, is_derive f z (f1 z)) -> (forall z, is_derive f1 z (f2 z)) ->
-  (forall z, a <= z <= b -> Rabs (f2 z) <= m) -> Rabs (f a) <= e -> Rabs (f b) <= e ->
-  a <= t <= b -> Rabs (f t) <= e + m * (b - a) ^ 2 / 8.
-Proof.
-  intros D1 D2 H Ha Hb Ht.
-  assert (S : forall g g1 g2 : R -> R,
-    (forall z, is_derive g z (g1 z)) -> (forall z, is_derive g1 z (g2 z)) ->
-    (forall z, a <= z <= b -> - m <= g2 z) -> g a <= e -> g b <= e ->
-    g t <= e + m * (b - a) ^ 2 / 8).
-  { intros g g1 g2 G1 G2 Hg Ga Gb.
-    pose proof (convex_below_ends (fun z => g z + m / 2 * ((z - a) * (z - b)))
-      (fun z => g1 z + m / 2 * (2 * z - a - b)) (fun z => g2 z + m) a b t) as C.
-    assert (C' : g t + m / 2 * ((t - a) * (t - b)) <= e).
-    { eapply Rle_trans; [apply C; clear C |].
-      - intros z; apply derive_plus; [apply G1 | auto_derive; [exact I | field]].
-      - intros z; apply derive_plus; [apply G2 | auto_derive; [exact I | field]].
-      - intros z Hz; specialize (Hg z Hz); lra.
-      - exact Ht.
-      - apply Rmax_lub; [replace (a - a) with 0 by ring | replace (b - b) with 0 by ring];
-          rewrite ?Rmult_0_l, ?Rmult_0_r, Rplus_0_r; assumption. }
-    assert (0 <= m) by (specialize (H a ltac:(lra)); pose proof (Rabs_pos (f2 a)); lra).
-    assert (Q : (t - a) * (b - t) <= (b - a) ^ 2 / 4)
-      by (pose proof (pow2_ge_0 ((t - a) - (b - t))); lra).
-    apply (Rmult_le_compat_l (m / 2)) in Q; lra. }
-  apply Rabs_le_between in Ha; apply Rabs_le_between in Hb.
-  apply Rabs_le; split.
-  - enough (- f t <= e + m * (b - a) ^ 2 / 8) by lra.
-    apply (S (fun z => - f z) (fun z => - f1 z) (fun z => - f2 z)); try lra.
-    + intros z; exact (is_derive_opp f z _ (D1 z)).
-    + intros z; exact (is_derive_opp f1 z _ (D2 z)).
-    + intros z Hz; specialize (H z Hz); apply Rabs_le_between in H; lra.
-  - apply (S f f1 f2); try lra; [exact D1 | exact D2 |].
-    intros z Hz; specialize (H z Hz); apply Rabs_le_between in H; lra.
-Qed.
-
 (** Every number of [0, 1] lies between two of N + 1 nodes. *)
 Lemma cell x n : (1 <= n)%nat -> 0 <= x <= 1 ->
   exists i, (S i <= n)%nat /\ INR i / INR n <= x <= INR (S i) / INR n.
@@ -570,173 +512,164 @@ Proof.
     exists i; split; [lia |]; rewrite S_INR; split; [apply Rle_div_l | apply Rle_div_r]; lra.
 Qed.
 
-(** If g is at most e at all nodes (i/N, k/N) with k <= i, and its second derivatives by x and by y
-    are at most m, then it is at most e + m / (4 N^2) wherever 0 <= y <= x <= 1: a cell's point lies
-    between two of the cell's sides, or a side and the diagonal, and those between nodes. *)
-Theorem nodes_bound (g gx gxx gy gyy : R -> R -> R) m e d n : (1 <= n)%nat ->
-  (forall x y, is_derive (fun x => g x y) x (gx x y)) ->
-  (forall x y, is_derive (fun x => gx x y) x (gxx x y)) ->
-  (forall x y, is_derive (g x) y (gy x y)) -> (forall x y, is_derive (gy x) y (gyy x y)) ->
-  (forall x y, Rabs (gxx x y) <= m) -> (forall x y, Rabs (gyy x y) <= m) ->
-  (forall x, g x x = d) ->
-  (forall i k, (k <= i <= n)%nat -> Rabs (g (INR i / INR n) (INR k / INR n)) <= e) ->
-  forall x y, 0 <= y <= x -> x <= 1 -> Rabs (g x y) <= e + m / (4 * INR n ^ 2).
+Definition between (t u v : R) : R := (1 - t) * u + t * v.
+
+(** f is linear from each of the nodes i/N to the next. *)
+Definition linear_between_nodes (n : nat) (f : R -> R) : Prop :=
+  forall i t, (i < n)%nat -> 0 <= t <= 1 ->
+  f ((INR i + t) / INR n) = between t (f (INR i / INR n)) (f (INR (S i) / INR n)).
+
+Lemma between_small t u v e : 0 <= t <= 1 -> Rabs u <= e -> Rabs v <= e ->
+  Rabs (between t u v) <= e.
 Proof.
-  intros Hn Dx Dxx Dy Dyy Mx My Hd He x y Hy Hx.
-  assert (Hn' : 1 <= INR n) by (apply (le_INR 1), Hn).
-  assert (Hm : 0 <= m) by (specialize (Mx 0 0); pose proof (Rabs_pos (gxx 0 0)); lra).
-  assert (Q : 0 <= m / (4 * INR n ^ 2)) by (apply Rdiv_le_0_compat; nra).
-  destruct (Req_dec x y) as [<- | Hxy].
-  { rewrite Hd, <- (Hd (INR 0 / INR n)); specialize (He 0%nat 0%nat ltac:(lia)); lra. }
-  destruct (cell x n Hn ltac:(lra)) as (i & Hi & Hxi).
-  destruct (cell y n Hn ltac:(lra)) as (k & Hk & Hyk).
-  set (h := m * (/ INR n) ^ 2 / 8).
-  assert (W : forall j, INR (S j) / INR n - INR j / INR n = / INR n)
-    by (intros j; rewrite S_INR; field; lra).
-  assert (Hh : 0 <= h) by (unfold h; pose proof (pow2_ge_0 (/ INR n)); nra).
-  replace (m / (4 * INR n ^ 2)) with (h + h) by (unfold h; field; lra).
-  assert (V : forall j, (S k <= j <= n)%nat -> Rabs (g (INR j / INR n) y) <= e + h).
-  { intros j Hj; unfold h; rewrite <- (W k).
-    apply (between_nodes (g (INR j / INR n)) (gy (INR j / INR n)) (gyy (INR j / INR n)));
-      [apply Dy | apply Dyy | intros; apply My | apply He; lia | apply He; lia | exact Hyk]. }
-  assert (Hki : (k <= i)%nat).
-  { destruct (le_lt_dec k i) as [L | L]; [exact L |].
-    assert (INR (S i) / INR n <= INR k / INR n).
-    { apply Rmult_le_compat_r; [apply Rlt_le, Rinv_0_lt_compat; lra | apply le_INR; lia]. }
-    lra. }
-  destruct (le_lt_dec (S k) i) as [L | L].
-  - replace (e + (h + h)) with (e + h + m * (INR (S i) / INR n - INR i / INR n) ^ 2 / 8)
-      by (rewrite W; unfold h; ring).
-    apply (between_nodes (fun x => g x y) (fun x => gx x y) (fun x => gxx x y));
-      [intros z; apply Dx | intros z; apply Dxx | intros; apply Mx | apply V; lia | apply V; lia
-      | exact Hxi].
-  - assert (E : k = i) by lia; subst k.
-    assert (B : m * (INR (S i) / INR n - y) ^ 2 / 8 <= h).
-    { unfold h; rewrite <- (W i).
-      assert ((INR (S i) / INR n - y) ^ 2 <= (INR (S i) / INR n - INR i / INR n) ^ 2)
-        by (apply pow_incr; lra); nra. }
-    eapply Rle_trans with (e + h + m * (INR (S i) / INR n - y) ^ 2 / 8); [| lra].
-    apply (between_nodes (fun x => g x y) (fun x => gx x y) (fun x => gxx x y));
-      [intros z; apply Dx | intros z; apply Dxx | intros; apply Mx | | apply V; lia | lra].
-    rewrite Hd, <- (Hd (INR i / INR n)).
-    eapply Rle_trans; [apply He; lia | lra].
+  intros Ht Hu Hv; apply Rabs_le_between in Hu; apply Rabs_le_between in Hv.
+  unfold between; apply Rabs_le; split; nra.
 Qed.
 
-(** ** Cosines
-
-    sum_j c_j (cos(w_j x + d_j) - cos(w_j y + d_j))^2 + b, for which coefficients so ever. *)
-Definition wave (w d : nat -> R) (j : nat) (x : R) : R := cos (w j * x + d j).
-
-Definition squares (c w d : nat -> R) (r : nat) (x y : R) : R :=
-  partial (fun j => c j * (wave w d j x - wave w d j y) ^ 2) r.
-
-Lemma partial_small f g n : (forall j, Rabs (f j) <= g j) -> Rabs (partial f n) <= partial g n.
+(** In a cell off the diagonal |x - y| is linear, too. *)
+Lemma cell_error g00 g01 g10 g11 d h e s t : 0 <= s <= 1 -> 0 <= t <= 1 ->
+  Rabs (g00 - d) <= e -> Rabs (g01 - (d - h)) <= e -> Rabs (g10 - (d + h)) <= e ->
+  Rabs (g11 - d) <= e ->
+  Rabs (between s (between t g00 g01) (between t g10 g11) - (d + (s - t) * h)) <= e.
 Proof.
-  intros H; induction n as [| n IH]; simpl; [rewrite Rabs_R0; lra |].
-  eapply Rle_trans; [apply Rabs_triang |]; specialize (H n); lra.
+  intros Hs Ht H00 H01 H10 H11.
+  replace (between s _ _ - _) with (between s (between t (g00 - d) (g01 - (d - h)))
+    (between t (g10 - (d + h)) (g11 - d))) by (unfold between; ring).
+  repeat apply between_small; assumption.
 Qed.
 
-(** The second derivative of a square. *)
-Lemma square_curvature s u v : s ^ 2 + u ^ 2 = 1 -> Rabs v <= 1 ->
-  Rabs (2 * (s ^ 2 - u * (u - v))) <= 4.
+(** In a cell on it the point s >= t lies between (t, t) and (1, t). At the former the error is the
+    value itself, which lies between those at all four corners. *)
+Lemma diagonal_error g00 g01 g10 g11 h e s t : 0 <= t <= s -> s <= 1 ->
+  Rabs g00 <= e -> Rabs g01 <= e -> Rabs g10 <= e -> Rabs g11 <= e -> Rabs (g10 - h) <= e ->
+  Rabs (between s (between t g00 g01) (between t g10 g11) - (s - t) * h) <= e.
 Proof.
-  intros Hs Hv; apply Rabs_le_between in Hv.
-  assert (Hu : -1 <= u <= 1) by nra.
-  apply Rabs_le; replace (s ^ 2) with (1 - u ^ 2) by lra; nra.
+  intros Ht Hs H00 H01 H10 H11 Hh.
+  destruct (Req_dec t 1) as [-> | Ht1].
+  - replace s with 1 by lra; replace (between 1 _ _ - _) with g11 by (unfold between; ring).
+    exact H11.
+  - replace (between s _ _ - _) with (between ((s - t) / (1 - t))
+      (between t (between t g00 g01) (between t g10 g11)) (between t (g10 - h) g11))
+      by (unfold between; field; lra).
+    apply between_small; [split; [apply Rdiv_le_0_compat | apply Rle_div_l]; lra | |];
+      repeat apply between_small; assumption || lra.
 Qed.
 
-Lemma unit_circle x : sin x ^ 2 + cos x ^ 2 = 1.
-Proof. pose proof (sin2_cos2 x); unfold Rsqr in *; lra. Qed.
+(** ** Fitted factors
 
-(** If this is off by at most e where x >= y are nodes i/N, it is off by at most
-    e + (sum_j c_j w_j^2) / N^2 on all of [0, 1]. *)
-Theorem cosines_error c w d r b e n x y : (1 <= n)%nat -> (forall j, 0 <= c j) ->
+    A(x) + A(y) - sum_(j < R) f_j(x) f_j(y), for which A and f_j so ever. *)
+Definition products (a : R -> R) (f : nat -> R -> R) (r : nat) (x y : R) : R :=
+  a x + a y - partial (fun j => f j x * f j y) r.
+
+Lemma products_symmetric a f r x y : products a f r x y = products a f r y x.
+Proof.
+  unfold products; rewrite (partial_ext _ (fun j => f j y * f j x)) by (intros; ring); ring.
+Qed.
+
+Lemma products_linear a f r n y : linear_between_nodes n a ->
+  (forall j, linear_between_nodes n (f j)) ->
+  linear_between_nodes n (fun x => products a f r x y).
+Proof.
+  intros Ha Hf i t Hi Ht; unfold products; rewrite (Ha i t Hi Ht).
+  rewrite (partial_ext _ (fun j => (1 - t) * (f j (INR i / INR n) * f j y) +
+    t * (f j (INR (S i) / INR n) * f j y))).
+  - rewrite partial_plus, !partial_scale; unfold between; ring.
+  - intros j; rewrite (Hf j i t Hi Ht); unfold between; ring.
+Qed.
+
+(** If A and f_j are linear between the nodes i/N, the sum is off |x - y| by at most e at all nodes
+    x >= y, and by at most e off 0 where they are neighbours, it is off |x - y| by at most e on all
+    of [0, 1]. *)
+Theorem nodes_error a f r e n x y : (1 <= n)%nat ->
+  linear_between_nodes n a -> (forall j, linear_between_nodes n (f j)) ->
   (forall i k, (k <= i <= n)%nat ->
     let s := INR i / INR n in let t := INR k / INR n in
-    Rabs (squares c w d r s t + b - (s - t)) <= e) ->
-  0 <= x <= 1 -> 0 <= y <= 1 ->
-  Rabs (squares c w d r x y + b - Rabs (x - y)) <=
-  e + partial (fun j => c j * w j ^ 2) r / INR n ^ 2.
+    Rabs (products a f r s t - (s - t)) <= e) ->
+  (forall i, (i < n)%nat -> Rabs (products a f r (INR (S i) / INR n) (INR i / INR n)) <= e) ->
+  0 <= x <= 1 -> 0 <= y <= 1 -> Rabs (products a f r x y - Rabs (x - y)) <= e.
 Proof.
-  intros Hn Hc He Hx Hy; set (q := partial (fun j => c j * w j ^ 2) r).
+  intros Hn Ha Hf He Hb.
   assert (Hn' : 1 <= INR n) by (apply (le_INR 1), Hn).
-  assert (S : forall x y, 0 <= y <= x -> x <= 1 ->
-    Rabs (squares c w d r x y + b - (x - y)) <= e + q / INR n ^ 2).
-  { clear x y Hx Hy; intros x y Hy Hx.
-    replace (q / INR n ^ 2) with (4 * q / (4 * INR n ^ 2)) by (field; lra).
-    set (C := fun j z => cos (w j * z + d j)); set (Z := fun j z => sin (w j * z + d j)).
-    assert (K : forall f, (forall j, Rabs (f j) <= 4) ->
-      Rabs (partial (fun j => c j * w j ^ 2 * f j) r) <= 4 * q).
-    { intros f Hf; unfold q; rewrite <- partial_scale; apply partial_small; intros j.
-      assert (0 <= c j * w j ^ 2) by (pose proof (pow2_ge_0 (w j)); specialize (Hc j); nra).
-      rewrite Rabs_mult, (Rabs_pos_eq (c j * w j ^ 2)) by assumption.
-      specialize (Hf j); nra. }
-    assert (B : forall j z, Rabs (C j z) <= 1) by (intros; apply cos_small).
-    assert (U : forall j z, Z j z ^ 2 + C j z ^ 2 = 1) by (intros; apply unit_circle).
-    replace (squares c w d r x y + b - (x - y)) with (squares c w d r x y + (b - (x - y)))
-      by ring.
-    apply (nodes_bound (fun x y => squares c w d r x y + (b - (x - y)))
-      (fun x y => partial (fun j => c j * (2 * (C j x - C j y) * (- (w j) * Z j x))) r + -1)
-      (fun x y => partial (fun j =>
-        c j * w j ^ 2 * (2 * (Z j x ^ 2 - C j x * (C j x - C j y)))) r + 0)
-      (fun x y => partial (fun j => c j * (2 * (C j x - C j y) * (w j * Z j y))) r + 1)
-      (fun x y => partial (fun j =>
-        c j * w j ^ 2 * (2 * (Z j y ^ 2 - C j y * (C j y - C j x)))) r + 0)
-      (4 * q) e b n Hn); unfold squares, wave; try lra.
-    - intros s t; apply derive_plus; [| auto_derive; [exact I | field]].
-      apply (partial_derive (fun j s => c j * (cos (w j * s + d j) - cos (w j * t + d j)) ^ 2)
-        (fun j s => c j * (2 * (C j s - C j t) * (- (w j) * Z j s)))).
-      intros j; unfold C, Z; auto_derive; [exact I | ring].
-    - intros s t; apply derive_plus; [| auto_derive; [exact I | field]].
-      apply (partial_derive (fun j s => c j * (2 * (C j s - C j t) * (- (w j) * Z j s)))
-        (fun j s => c j * w j ^ 2 * (2 * (Z j s ^ 2 - C j s * (C j s - C j t))))).
-      intros j; unfold C, Z; auto_derive; [exact I | ring].
-    - intros s t; apply derive_plus; [| auto_derive; [exact I | field]].
-      apply (partial_derive (fun j t => c j * (cos (w j * s + d j) - cos (w j * t + d j)) ^ 2)
-        (fun j t => c j * (2 * (C j s - C j t) * (w j * Z j t)))).
-      intros j; unfold C, Z; auto_derive; [exact I | ring].
-    - intros s t; apply derive_plus; [| auto_derive; [exact I | field]].
-      apply (partial_derive (fun j t => c j * (2 * (C j s - C j t) * (w j * Z j t)))
-        (fun j t => c j * w j ^ 2 * (2 * (Z j t ^ 2 - C j t * (C j t - C j s))))).
-      intros j; unfold C, Z; auto_derive; [exact I | ring].
-    - intros s t; rewrite Rplus_0_r; apply (K (fun j => 2 * (Z j s ^ 2 - C j s * (C j s - C j t)))).
-      intros j; apply square_curvature; [apply U | apply B].
-    - intros s t; rewrite Rplus_0_r; apply (K (fun j => 2 * (Z j t ^ 2 - C j t * (C j t - C j s)))).
-      intros j; apply square_curvature; [apply U | apply B].
-    - intros s; rewrite (partial_ext _ (fun j => 0 * 0)) by (intros; ring).
-      rewrite partial_scale; ring.
-    - intros i k Hik; specialize (He i k Hik); cbv zeta in He; unfold squares, wave in He.
-      replace (partial _ r + (b - _)) with (partial (fun j => c j *
-        (cos (w j * (INR i / INR n) + d j) - cos (w j * (INR k / INR n) + d j)) ^ 2) r + b -
-        (INR i / INR n - INR k / INR n)) by ring; exact He. }
-  destruct (Rle_dec y x) as [L | L].
+  set (g := products a f r) in *.
+  assert (S : forall x y, 0 <= y <= x -> x <= 1 -> Rabs (g x y - (x - y)) <= e).
+  { clear x y; intros x y Hy Hx.
+    destruct (cell x n Hn ltac:(lra)) as (i & Hi & Hxi).
+    destruct (cell y n Hn ltac:(lra)) as (k & Hk & Hyk).
+    rewrite S_INR in Hxi, Hyk.
+    set (s := x * INR n - INR i); set (t := y * INR n - INR k).
+    assert (Ex : x = (INR i + s) / INR n) by (unfold s; field; lra).
+    assert (Ey : y = (INR k + t) / INR n) by (unfold t; field; lra).
+    assert (Hs : 0 <= s <= 1) by (destruct Hxi as [A B]; apply Rle_div_l in A;
+      [apply Rle_div_r in B; [unfold s; lra | lra] | lra]).
+    assert (Ht : 0 <= t <= 1) by (destruct Hyk as [A B]; apply Rle_div_l in A;
+      [apply Rle_div_r in B; [unfold t; lra | lra] | lra]).
+    assert (Ed : x - y = (INR i - INR k) / INR n + (s - t) * / INR n)
+      by (unfold s, t; field; lra).
+    assert (Hg : g x y = between s
+      (between t (g (INR i / INR n) (INR k / INR n)) (g (INR i / INR n) (INR (S k) / INR n)))
+      (between t (g (INR (S i) / INR n) (INR k / INR n))
+        (g (INR (S i) / INR n) (INR (S k) / INR n)))).
+    { assert (Hl : forall z, g z y =
+        between t (g z (INR k / INR n)) (g z (INR (S k) / INR n))).
+      { intros z; unfold g; rewrite !(products_symmetric a f r z), Ey.
+        exact (products_linear a f r n z Ha Hf k t Hk Ht). }
+      rewrite <- !Hl, Ex; exact (products_linear a f r n y Ha Hf i s Hi Hs). }
+    rewrite Hg, Ed.
+    destruct (le_lt_dec (S k) i) as [L | L].
+    - pose proof (le_INR _ _ L) as L'.
+      apply cell_error; [exact Hs | exact Ht | | | |].
+      + replace ((INR i - INR k) / INR n) with (INR i / INR n - INR k / INR n) by (field; lra).
+        apply (He i k); lia.
+      + replace ((INR i - INR k) / INR n - / INR n) with (INR i / INR n - INR (S k) / INR n)
+          by (rewrite S_INR; field; lra).
+        apply (He i (S k)); lia.
+      + replace ((INR i - INR k) / INR n + / INR n) with (INR (S i) / INR n - INR k / INR n)
+          by (rewrite S_INR; field; lra).
+        apply (He (S i) k); lia.
+      + replace ((INR i - INR k) / INR n) with (INR (S i) / INR n - INR (S k) / INR n)
+          by (rewrite !S_INR; field; lra).
+        apply (He (S i) (S k)); lia.
+    - assert (E : i = k \/ (k = S i /\ s = 1 /\ t = 0)).
+      { assert (x * INR n = INR i + s /\ y * INR n = INR k + t) as [Ex' Ey']
+          by (unfold s, t; split; ring).
+        assert (M : INR k + t <= INR i + s) by nra.
+        destruct (Nat.eq_dec i k) as [-> | D]; [left; reflexivity | right].
+        assert (D' : (S i <= k)%nat) by lia; pose proof (le_INR _ _ D') as D''.
+        rewrite S_INR in D''; assert (INR k = INR (S i)) by (rewrite S_INR; lra).
+        split; [apply INR_eq; assumption | lra]. }
+      destruct E as [-> | (-> & -> & ->)].
+      + replace ((INR k - INR k) / INR n) with 0 by (field; lra); rewrite Rplus_0_l.
+        pose proof (He k k ltac:(lia)) as H00; pose proof (He (S k) (S k) ltac:(lia)) as H11.
+        pose proof (He (S k) k ltac:(lia)) as H10; cbv zeta in H00, H10, H11.
+        rewrite (Rminus_diag_eq (INR k / INR n) _ eq_refl), Rminus_0_r in H00.
+        rewrite (Rminus_diag_eq (INR (S k) / INR n) _ eq_refl), Rminus_0_r in H11.
+        replace (INR (S k) / INR n - INR k / INR n) with (/ INR n) in H10
+          by (rewrite S_INR; field; lra).
+        apply diagonal_error; try assumption; [| lra | | apply Hb; exact Hk].
+        * split; [lra |]; apply Rmult_le_reg_r with (/ INR n);
+            [apply Rinv_0_lt_compat; lra |]; lra.
+        * unfold g; rewrite products_symmetric; apply Hb; exact Hk.
+      + pose proof (He (S i) (S i) ltac:(lia)) as H; cbv zeta in H.
+        replace (between 1 _ _ - _) with (g (INR (S i) / INR n) (INR (S i) / INR n) -
+          (INR (S i) / INR n - INR (S i) / INR n)); [exact H |].
+        rewrite S_INR; unfold between; field; lra. }
+  intros Hx Hy; destruct (Rle_dec y x) as [L | L].
   - rewrite (Rabs_pos_eq (x - y)) by lra; apply S; lra.
   - rewrite (Rabs_minus_sym x y), (Rabs_pos_eq (y - x)) by lra.
-    replace (squares c w d r x y) with (squares c w d r y x); [apply S; lra |].
-    unfold squares; apply partial_ext; intros; ring.
+    unfold g; rewrite products_symmetric; apply S; lra.
 Qed.
 
 (** Its window sum is a box sum, a number and r cross-correlations. *)
-Theorem squares_window {A} (c w d : nat -> R) (r : nat) (p k : A -> R) (taps : list A) :
-  let alone z := partial (fun j => c j * wave w d j z ^ 2) r in
-  sum (fun i => squares c w d r (p i) (k i)) taps =
-  sum (fun i => alone (p i)) taps + sum (fun i => alone (k i)) taps +
-  partial (fun j => -2 * c j * sum (fun i => wave w d j (p i) * wave w d j (k i)) taps) r.
+Theorem products_window {A} (a : R -> R) (f : nat -> R -> R) (r : nat) (p k : A -> R)
+    (taps : list A) :
+  sum (fun i => products a f r (p i) (k i)) taps =
+  sum (fun i => a (p i)) taps + sum (fun i => a (k i)) taps -
+  partial (fun j => sum (fun i => f j (p i) * f j (k i)) taps) r.
 Proof.
-  cbv zeta; induction taps as [| i l IH]; unfold sum in *; cbn [fold_right].
+  induction taps as [| i l IH]; unfold sum in *; cbn [fold_right].
   - rewrite (partial_ext _ (fun _ => 0 * 0)) by (intros; ring).
     rewrite partial_scale; ring.
-  - rewrite IH; unfold squares; set (u := fun j => wave w d j (p i)).
-    set (v := fun j => wave w d j (k i)).
-    set (rest := fun j => -2 * c j *
-      fold_right (fun a s => wave w d j (p a) * wave w d j (k a) + s) 0 l).
-    rewrite (partial_ext (fun j => -2 * c j * (_ + _))
-      (fun j => -2 * (c j * (u j * v j)) + rest j)) by (intros j; unfold rest, u, v; ring).
-    rewrite partial_plus, partial_scale.
-    rewrite (partial_ext (fun j => c j * (wave w d j (p i) - wave w d j (k i)) ^ 2)
-      (fun j => c j * u j ^ 2 + (c j * v j ^ 2 + -2 * (c j * (u j * v j)))))
-      by (intros j; unfold u, v; ring).
-    rewrite !partial_plus, partial_scale; unfold u, v; ring.
+  - rewrite IH, partial_plus; unfold products; ring.
 Qed.
 
 (** ** From pointwise errors to the map's *)

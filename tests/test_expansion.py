@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import Expansion, Metric, lowrank
+from patchsim import Expansion, Metric, fitted, lowrank
 from patchsim.backends.lowrank import _BASES
 from patchsim.metrics import METRICS
 from patchsim.metrics.expansion import identity, square
@@ -82,17 +82,15 @@ def test_registering():
         del METRICS["cubic"]
 
 
-@pytest.mark.parametrize(("basis", "most"), [("cosines", 0.17), ("sines", 4 / math.pi**2)])
+@pytest.mark.parametrize(("basis", "most"), [("fitted", 0.136), ("sines", 4 / math.pi**2)])
 @given(data=st.data())
 def test_low_rank_keeps_its_bound(basis, most, data):
-    """Values at which the series converges slowest are near each other and the ends.
-
-    The error of cosines is computed at the nodes i / (32·terms): draw these and others.
-    """
+    """Values at which the errors are largest are near each other, the ends and the nodes."""
     draw = data.draw
-    terms = draw(st.integers(1, 40))
-    nodes = st.integers(0, 32 * terms).map(lambda i: i / (32 * terms))
-    halfway = st.integers(0, 32 * terms - 1).map(lambda i: (i + 0.5) / (32 * terms))
+    terms = draw(st.integers(1, 20))
+    last = 8 * terms + 32
+    nodes = st.integers(0, last).map(lambda i: i / last)
+    halfway = st.integers(0, last - 1).map(lambda i: (i + 0.5) / last)
     ends = st.sampled_from([0.0, 1.0, 0.5, 1 / terms])
     values = st.floats(0, 1, width=32) | nodes | halfway | ends
     image = torch.tensor(draw(st.lists(values, min_size=4, max_size=12)))[None, None]
@@ -106,31 +104,45 @@ def test_low_rank_keeps_its_bound(basis, most, data):
     assert (bound <= 1.01 * most / terms * (span or 1) + 1e-3).all()
 
 
-@pytest.mark.parametrize("basis", ["cosines", "sines"])
-@pytest.mark.parametrize("terms", [1, 2, 3, 8, 19])
-def test_a_basis_is_off_by_no_more_than_it_says(basis, terms):
-    """Ask for every pair of 1601 values, which are no nodes of 32·terms + 1."""
-    values = torch.linspace(0, 1, 1601, dtype=torch.float64)
-    factors = _BASES[basis][0](terms)
+def _table(factors, values):
     found = factors.alone(values)[:, None] + factors.alone(values)
+    magnitude = factors.alone(values).abs()[:, None] + factors.alone(values).abs()
     for f, g in factors.products(values, values):
-        found = found + f[:, None] * g
-    worst = float((found - (values[:, None] - values).abs()).abs().max())
-    assert worst <= factors.truncation
-    if basis == "cosines":  # nor much less
-        assert worst > 0.9 * factors.truncation
+        found, magnitude = found + f[:, None] * g, magnitude + (f[:, None] * g).abs()
+    return found, magnitude
 
 
-def test_cosines_need_fewer_terms_than_sines():
+@pytest.mark.parametrize("basis", _BASES)
+@pytest.mark.parametrize("terms", [1, 2, 3, 8, 19, 64])
+def test_a_basis_is_off_by_no_more_than_it_says(basis, terms):
+    """Ask for every pair of 1601 values, which are mostly no nodes, and half of a fit's nodes."""
+    factors = _BASES[basis][0](terms)
+    for values in (torch.linspace(0, 1, 1601).double(), torch.arange(0, 1, 0.5 / (8 * terms + 32))):
+        values = values.double()
+        found, magnitude = _table(factors, values)
+        worst = float((found - (values[:, None] - values).abs()).abs().max())
+        assert worst <= factors.truncation * (1 + 1e-6)
+        assert magnitude.max() <= 4
+        slopes = found.diff(dim=0).abs() / values.diff()[:, None]
+        assert slopes.max() <= factors.steepness
+        if basis == "fitted":  # nor much less
+            assert worst > 0.9 * factors.truncation
+
+
+@pytest.mark.parametrize("terms", [1, 5, 16, 64])
+def test_no_fit_beats_the_mean_square(terms):
+    """Of R products beside functions of x or y the best leave (2 / π²)·√(Σ_{j>R} 1 / j⁴)."""
+    least = 2 / math.pi**2 * math.sqrt(sum(j**-4 for j in range(terms + 1, 10**4)))
+    assert least < fitted.fit(terms).error < 0.158 / terms
+
+
+def test_fitted_terms_need_fewer_than_sines():
     def terms(basis):
         problem = problem_of(torch.rand(1, 9, 9), torch.rand(1, 3, 3))
-        one, several = (
-            lowrank(basis=basis, **how).work(problem, METRICS["l1"]).operations
-            for how in ({"terms": 1}, {"error": 0.01})
-        )
-        return 2 * several // one - 1
+        return lowrank(basis=basis, error=0.01).work(problem, METRICS["l1"]).steps - 1
 
-    assert (terms("cosines"), terms("sines")) == (16, 41)
+    assert terms("fitted") <= 11
+    assert terms("sines") == 41
 
 
 def test_low_rank_from_a_wanted_error():
@@ -138,10 +150,11 @@ def test_low_rank_from_a_wanted_error():
     kernel = image[:, 5:15, 5:15]
     exact = patchsim.distance(image, kernel)
     for wanted in (0.3, 0.03, 0.003):
-        for basis in ("cosines", "sines"):
+        for basis in _BASES:
             found = patchsim.distance(image, kernel, backend=lowrank(error=wanted, basis=basis))
             assert (found - exact).abs().max() <= wanted
-    for arguments in ({"error": 0}, {"error": 2}, {"terms": 0}, {"basis": "hats"}):
+    wrong = {"error": 0}, {"error": 2}, {"terms": 0}, {"basis": "hats"}, {"terms": 129}
+    for arguments in (*wrong, {"error": 1e-5}):
         with pytest.raises(ValueError, match="must be"):
             lowrank(**arguments)
 

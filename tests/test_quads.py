@@ -1,4 +1,4 @@
-"""Sums of bytes by the processor's instructions for four bytes at a time."""
+"""Sums of integers by the processor's instructions for four bytes at a time."""
 
 import pytest
 import torch
@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchsim import quads
-from patchsim.instructions import DOT, SAD, instruction
+from patchsim.instructions import DOT, MIN, SAD, instruction
 from patchsim.metrics import METRICS
-from patchsim.problem import problem_of
+from patchsim.problem import INTEGER_RANGES, problem_of
 
-INSTRUCTIONS = [*SAD, *DOT]
+INSTRUCTIONS = [*SAD, *DOT, *MIN]
 
 
 def exact(metric, image, kernel, stride=(1, 1)):
@@ -28,6 +28,8 @@ def computed(which, image, kernel, problem, monkeypatch):
     monkeypatch.setattr(quads, "instruction", lambda choice: which)
     if which in SAD:
         return quads.sad(image, kernel, problem)
+    if which in MIN:
+        return quads.minima(image, kernel, problem)
     return quads.expansion(METRICS["l2"], image, kernel, problem)
 
 
@@ -40,26 +42,42 @@ def test_sums_are_exact(which, data):
     rows, cols = h - 1 + draw(st.integers(1, 12)), w - 1 + draw(st.integers(1, 70))
     batch, templates = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    high = draw(st.sampled_from([256, 2]))  # all values, or 0 and 255
+    low, top = INTEGER_RANGES[which.dtype]
+    high = draw(st.sampled_from([top - low + 1, 2]))  # all values, or the extremes
     image, kernel = (
-        torch.randint(0, high, shape, generator=generator, dtype=torch.uint8) * (255 // (high - 1))
+        (torch.randint(0, high, shape, generator=generator) * ((top - low) // (high - 1)) + low)
         for shape in ((batch, channels, rows, cols), (templates, channels, h, w))
     )
+    image, kernel = image.to(which.dtype), kernel.to(which.dtype)
     problem = problem_of(image, kernel, stride)
     with pytest.MonkeyPatch.context() as monkeypatch:
         found = computed(which, image, kernel, problem, monkeypatch)
-    metric = "l1" if which in SAD else "l2"
+    metric = "l2" if which in DOT else "l1"
     assert torch.equal(found.long(), exact(metric, image, kernel, stride))
 
 
 @pytest.mark.parametrize("which", INSTRUCTIONS, ids=lambda i: i.name)
 def test_sums_of_the_largest_values_do_not_overflow(which, monkeypatch):
     """More taps than 16 bits can sum, all at the extremes, and rows longer than a chunk."""
-    image = torch.full((1, 2, 70, 2200), 255, dtype=torch.uint8)
-    kernel = torch.zeros((1, 2, 65, 68), dtype=torch.uint8)
-    found = computed(which, image, kernel, problem_of(image, kernel), monkeypatch)
-    most = 255 if which in SAD else 255**2
-    assert torch.equal(found, torch.full_like(found, most * kernel.numel()))
+    low, high = INTEGER_RANGES[which.dtype]
+    image = torch.full((1, 2, 70, 2200), high, dtype=which.dtype)
+    kernel = torch.full((1, 2, 65, 68), low, dtype=which.dtype)
+    most = (high - low) ** (2 if which in DOT else 1)
+    for p, k in ((image, kernel), (low + high - image, low + high - kernel)):  # and swapped
+        found = computed(which, p, k, problem_of(p, k), monkeypatch)
+        assert torch.equal(found, torch.full_like(found, most * kernel.numel()))
+
+
+def test_the_largest_template_of_minima():
+    """All int16 at the least value: one row more, and the sums might leave int32."""
+    kernel = torch.full((1, 1, 253, 253), -(2**15), dtype=torch.int16)
+    image = torch.full((1, 1, 255, 255), -(2**15), dtype=torch.int16)
+    problem = problem_of(image, kernel)
+    taller = torch.full((1, 1, 254, 253), -(2**15), dtype=torch.int16)
+    assert not quads.can(MIN, problem_of(image, taller))
+    if not quads.can(MIN, problem):
+        pytest.skip("this processor has no such instruction")
+    assert torch.equal(quads.minima(image, kernel, problem), torch.zeros(1, 1, 3, 3).double())
 
 
 @pytest.mark.parametrize("layout", ["H W C", "every other row", "padded rows"])

@@ -15,7 +15,7 @@ from patchsim.backends.base import Backend, Work
 from patchsim.emit import Arithmetic
 from patchsim.expression import function as function_of
 from patchsim.expression import parse, trace
-from patchsim.instructions import DOT, SAD
+from patchsim.instructions import DOT, MIN, SAD
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 
@@ -117,6 +117,8 @@ def run(
     way = _way(metric, problem)
     if way == "sad":
         return quads.sad(image, kernel, problem)
+    if way == "min":
+        return quads.minima(image, kernel, problem)
     if way == "dot":
         return quads.expansion(metric, image, kernel, problem)
     arguments = _text(metric), problem.stride, problem.dilation
@@ -128,10 +130,14 @@ def run(
 
 
 @lru_cache(maxsize=512)
-def _way(metric: Metric, problem: Problem) -> Literal["sad", "dot", "pointwise"]:
-    """Choose between the processor's instructions for bytes and kernels of the expression."""
-    if _text(metric) == "abs((p-k))" and quads.can(SAD, problem):
-        return "sad"
+def _way(metric: Metric, problem: Problem) -> Literal["sad", "min", "dot", "pointwise"]:
+    """Choose between the processor's instructions for integers and kernels of the expression."""
+    if _text(metric) == "abs((p-k))":
+        if quads.can(SAD, problem):
+            return "sad"
+        worth = _WORTH_SPREADING * math.prod(problem.stride)
+        if math.prod(problem.kernel_size) >= worth and quads.can(MIN, problem):
+            return "min"
     if quads.expands(metric) and quads.can(DOT, problem):
         return "dot"
     return "pointwise"
@@ -168,7 +174,11 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
 REARRANGED = 2**21
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
-_PER_TAP = {"pointwise": 3.0, "sad": 0.3, "dot": 0.28}
+_PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
+
+#: Taps a channel from which on sums of minima pay for spreading int16 and for box sums; times as
+#: many where a stride leaves fewer windows.
+_WORTH_SPREADING = 100
 
 
 def work(problem: Problem, metric: Metric) -> Work:
@@ -213,8 +223,8 @@ def _windows(problem: Problem, metric: Metric) -> int:
     # Each tile rearranges its part of the image, which must stay in the cache as well, but should
     # not be mostly what the next tile rearranges again.
     line = problem.channels * problem.image_size[1] * problem.value_dtype.itemsize
-    if way != "pointwise":  # one phase of the columns after the other
-        line = 4 * line // problem.stride[1]
+    if way != "pointwise":  # spread out, one phase of the columns after the other
+        line = (2 if way == "min" else 4) * line // problem.stride[1]
     down, height = problem.stride[0], problem.extent[0]
     fitting = max((REARRANGED // line - height) // down, height // down)
     return max(min(share, fitting) * cols, fewest)

@@ -2,14 +2,10 @@
 
 On 0 … 1, |x − y| is nearly A(x) + A(y) + Σ_r f_r(x)·g_r(y), in one of two ways:
 
-cosines
-    |x − y| = (2 / π²)·Σ_{j≥1} (cos jπx − cos jπy)² / j², of which R terms are kept. These products
-    of cosines are the eigenfunctions of |x − y| less functions of x and of y alone, so that in mean
-    square no R products come nearer (Eckart and Young 1936). The remainder isn't negative: adding
-    half of the greatest halves the error. It is greatest at the ends, so that values are moved off
-    them, to δ … 1 − δ with δ = 1 / (5R). The error, near 0.157 / R, is computed at nodes and larger
-    between them by little (Coq: ``cosines_error``); A and the products are the terms of the squares
-    (Coq: ``squares_window``).
+fitted
+    A and the f_r = −g_r are linear between nodes, at which they are fitted to |x − y| (see
+    `patchsim.fitted`). R products leave an error near 0.13 / R^1.15. It is computed at the nodes,
+    and is no larger between them (Coq: ``nodes_error``, ``products_window``).
 
 sines
     |x − y| = x + y − 2·min(x, y) and min(x, y) = Σ_{j≥1} 2·sin(ω_j x)·sin(ω_j y) / ω_j² with ω_j =
@@ -30,29 +26,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, correlation
+from patchsim import bounds, correlation, fitted
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
-#: Nodes at which the error of cosines is computed, for each term.
-NODES = 32
-
 
 @lru_cache(maxsize=64)
-def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "cosines") -> Backend:
+def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "fitted") -> Backend:
     """Make the backend that approximates l1 to a wanted error.
 
     Parameters
     ----------
     error : float
         The largest error of mean distances, as a share of the range of values that image and
-        template span: 0.01 is 1 % of it. It decides the number of terms, near 0.157 / error.
+        template span: 0.01 is 1 % of it. It decides the number of terms, near
+        (0.13 / error)^0.87.
     terms : int, optional
         The number of terms, R, itself.
-    basis : "cosines" or "sines"
-        Of which functions the terms are made. Sines need 2.6 times as many for the same error,
-        4 / (π²·error), but their error is known by a formula.
+    basis : "fitted" or "sines"
+        Of which functions the terms are made. Sines need 4 / (π²·error), which is four times as
+        many for 0.01, but there may be any number of them, and their error is known by a formula.
 
     Returns
     -------
@@ -62,12 +56,12 @@ def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "cosi
     Raises
     ------
     ValueError
-        For an error outside 0 to 1, fewer terms than 1 or an unknown basis.
+        For an error outside 0 to 1, fewer terms than 1, more fitted ones than 128 or an unknown
+        basis.
 
     Notes
     -----
-    Computing the error of R cosines takes about (32·R)² / 2 additions, which is seconds for
-    thousands of terms. It is done once in a process.
+    Fitting R terms takes time in R³: 40 ms for 16, 0.6 s for 64. It is done once in a process.
 
     Examples
     --------
@@ -98,11 +92,13 @@ def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "cosi
     )
 
 
-def _of_error(error: float, make: Callable[[int], _Factors], times_terms: float) -> _Factors:
-    """Take the first number of terms that suffices, from `times_terms` / error on."""
+def _of_error(
+    error: float, make: Callable[[int], _Factors], likely: Callable[[float], int]
+) -> _Factors:
+    """Take the first number of terms that suffices, from the likely one on."""
     if not 0 < error <= 1:
         raise ValueError(f"`error` must be above 0 and at most 1, got {error}")
-    factors = make(math.ceil(times_terms / error))
+    factors = make(likely(error))
     while factors.truncation > error:
         factors = make(factors.number + 1)
     return factors
@@ -123,12 +119,15 @@ class _Factors:
     products : callable
         (x, y) -> f_r(x) and g_r(y) for each r. At any x and y the magnitudes of A(x), A(y) and all
         products are at most 4 together.
+    steepness : float
+        What the slopes of A(x), A(y) and the products by x and y are at most together.
     """
 
     number: int
     truncation: float
     alone: Callable[[Tensor], Tensor]
     products: Callable[[Tensor, Tensor], Iterator[tuple[Tensor, Tensor]]]
+    steepness: float
 
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
@@ -153,14 +152,13 @@ class _Factors:
     ) -> Tensor:
         """Bound what the terms left out add up to (Coq: ``window_error_weighted``) and roundings.
 
-        Waves err by the rounding of their arguments, at most 5·u·ω, which their factors make into
-        less than 16·u·(1 + log R) times 4.
+        Arguments are rounded by at most 5·u·x, which their functions' slopes multiply.
         """
         least, span = _range(image, kernel)
         weights = torch.ones_like(kernel) if weight is None else weight
         own = weights.double().sum((1, 2, 3))[:, None, None]
         heaviest = problem.taps * weights.double().amax((1, 2, 3))[:, None, None]
-        roundings = problem.taps + self.number + 32 + 16 * math.ceil(1 + math.log(self.number))
+        roundings = problem.taps + self.number + 32 + 2 * math.ceil(self.steepness)
         # Subtracting the least value rounds relative to the values, not to their range.
         size = 1 + (least.abs() + span).double() / span
         gamma = bounds.gamma(roundings, torch.finfo(problem.value_dtype).eps / 2)
@@ -176,70 +174,57 @@ class _Factors:
         return correlation.work(problem, self.number + 1)
 
 
-@lru_cache(maxsize=64)
-def _cosines(number: int) -> _Factors:
-    margin = 1 / (5 * number)
-    inside = 1 - 2 * margin
-    scales = [2 / (math.pi**2 * j**2 * inside) for j in range(1, number + 1)]
-    least, most = _remainder(np.array(scales), margin)
-    half, unevenness = (most + least) / 2, 2 * number * inside / (NODES * number) ** 2
-
-    def waves(x: Tensor) -> Iterator[Tensor]:
-        return ((j * math.pi * (margin + inside * x)).cos() for j in range(1, number + 1))
+def _fitted(number: int) -> _Factors:
+    if number > fitted.MOST:
+        raise ValueError(
+            f"fitted terms must be at most {fitted.MOST}, got {number}: take a larger `error`, or "
+            'basis="sines"'
+        )
+    fit = fitted.fit(number)
 
     def alone(x: Tensor) -> Tensor:
-        start = torch.full_like(x, half / 2)
-        return sum((c * wave.square() for c, wave in zip(scales, waves(x), strict=True)), start)
+        [values] = _between(fit.alone[None], x)
+        return values
 
     def products(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        factors = zip(scales, waves(x), waves(y), strict=True)
-        return ((f, -2 * c * g) for c, f, g in factors)
+        return zip(_between(fit.factors, x), _between(-fit.factors, y), strict=True)
 
-    return _Factors(number, (most - least) / 2 + unevenness, alone, products)
-
-
-def _remainder(scales: np.ndarray, margin: float) -> tuple[float, float]:
-    """Find the least and greatest of |x − y| − Σ c_j·(cos jπx′ − cos jπy′)² at nodes x ≥ y.
-
-    x′ = δ + (1 − 2δ)·x. With S(t) = Σ c_j·cos jπt, a square's sum is S(0) + ½S(2x′) + ½S(2y′) −
-    S(x′ + y′) − S(x′ − y′), for the nodes that are as far apart at a time.
-    """
-    last = NODES * len(scales)
-    step, frequencies = (1 - 2 * margin) / last, np.arange(1, len(scales) + 1) * np.pi
-
-    def series(t: np.ndarray) -> np.ndarray:
-        return np.concatenate(
-            [
-                np.cos(np.outer(part, frequencies)) @ scales
-                for part in np.array_split(t, -(-len(t) // 4096))
-            ]
-        )
-
-    apart, added = (
-        series(start + step * np.arange(n))
-        for start, n in ((0, last + 1), (2 * margin, 2 * last + 1))
-    )
-    alone = (apart[0] + added[::2]) / 2
-    least = most = 0.0
-    for gap in range(1, last + 1):
-        sums = alone[gap:] + alone[:-gap] - added[gap : 2 * last - gap + 1 : 2]
-        rest = gap / last + apart[gap]
-        least, most = min(least, rest - sums.max()), max(most, rest - sums.min())
-    return float(least), float(most)
+    steep = [np.diff(values) * (len(fit.alone) - 1) for values in (fit.alone, fit.factors)]
+    # By Cauchy-Schwarz.
+    norms = [np.sqrt(np.square(values).sum(0).max()) for values in (fit.factors, steep[1])]
+    steepness = 2 * (np.abs(steep[0]).max() + norms[0] * norms[1])
+    return _Factors(number, fit.error, alone, products, float(steepness))
 
 
-@lru_cache(maxsize=64)
+def _between(values: np.ndarray, x: Tensor) -> Iterator[Tensor]:
+    """Interpolate between values (R, N + 1) at the nodes i / N, in turn for each r."""
+    nodes = values.shape[1] - 1
+    place = x * nodes
+    left = place.long().clamp_(0, nodes - 1)
+    part, left = (place - left).flatten(), left.flatten()
+    tables = torch.from_numpy(np.stack([values[:, :-1], np.diff(values)], 1)).to(x)
+    for start, step in tables:
+        here, more = (table.index_select(0, left) for table in (start, step))
+        yield here.addcmul_(part, more).view(x.shape)
+
+
 def _sines(number: int) -> _Factors:
+    frequencies = [(j + 0.5) * math.pi for j in range(number)]
+
     def products(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for j in range(number):
-            frequency = (j + 0.5) * math.pi
+        for frequency in frequencies:
             yield (frequency * x).sin(), (frequency * y).sin() * (-4 / frequency**2)
 
-    return _Factors(number, 4 / (math.pi**2 * number), torch.clone, products)
+    steepness = 2 + sum(8 / frequency for frequency in frequencies)
+    return _Factors(number, 4 / (math.pi**2 * number), torch.clone, products, steepness)
 
 
-#: How to make so many terms, and their number times their error, or less.
-_BASES = {"cosines": (_cosines, 0.15), "sines": (_sines, 4 / math.pi**2)}
+def _sines_for(error: float) -> int:
+    return math.ceil(4 / (math.pi**2 * error))
+
+
+#: How to make so many terms, and about how many leave an error.
+_BASES = {"fitted": (_fitted, fitted.products_for), "sines": (_sines, _sines_for)}
 
 
 def _range(image: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
