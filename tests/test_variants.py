@@ -139,8 +139,13 @@ def test_black_on_black_is_one(variant, dtype):
     _skip_where_refused(variant, dtype)
     image = torch.ones(3, 12, 12).to(dtype)
     image[:, 2:9, 3:10] = 0
-    scores = variant(image, torch.zeros(3, 4, 5).to(dtype), data_range=1)
-    assert (scores[2:6, 3:6] == 1).all()
+    kernel = torch.zeros(3, 4, 5).to(dtype)
+    scores = variant(image, kernel, data_range=1)
+    error = torch.zeros_like(scores)
+    if dtype.is_floating_point and variant.backend in ("values", "levels"):
+        # They may take FFTs of the places of 0 in the template.
+        error = patchsim.error_bound(image, kernel, variant.metric, variant.backend)
+    assert ((scores - 1).abs() <= error)[2:6, 3:6].all()
     assert (scores[0, :3] < 1).all()
 
 
