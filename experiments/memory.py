@@ -97,9 +97,9 @@ def cells(settings: Settings) -> list[tuple[str, int, int, int]]:
     growth = [str(v) for v in patchsim.variants() if v.metric in ("l1", "l2")]
     others = [str(v) for v in patchsim.variants() if v.metric not in ("l1", "l2")]
     large = [
-        (name, STRIP if name.split("_")[1] in SLOW else LARGE, LARGE, 64)
-        for name in growth
-        if not name.endswith("loop")
+        (str(v), STRIP if v.backend in SLOW else LARGE, LARGE, 64)
+        for v in patchsim.variants()
+        if v.backend != "loop"
     ]
     return [
         *[(name, SIDE, SIDE, taps) for name in (*growth, *PEERS) for taps in TAPS],
