@@ -310,7 +310,7 @@ def shows(tables: Tables) -> list[str]:
         f"{worst['variant']}. Bounds are loose: {tight['variant']} comes nearest to its own, with "
         f"{100 * tight['largest_share']:.0f} % of it; the median over variants is "
         f"{100 * statistics.median(harness.column(rounding, 'largest_share')):.2g} %.",
-        f"l1_lowrank, whose error is that of a truncated series, uses "
+        f"l1_lowrank, whose error is that of its products, uses "
         f"{100 * low['largest_share']:.0f} % of its bound of {low['largest_bound']:.2g}.",
         *_match_says(tables["accuracy-match"]),
     ]

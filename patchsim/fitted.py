@@ -18,20 +18,21 @@ import numpy as np
 
 Array = np.ndarray
 
-#: Products beyond which fitting would take more than a second or two.
+#: Products beyond which fitting would take more than a few seconds.
 MOST = 128
 
-#: Nodes are so many times the products, and so many more.
+#: Nodes are so many times the products, and so many more: with fewer, lines between them are too
+#: long for |x − y|, and with more, fitting takes longer.
 NODES = 8, 32
 
-#: Steps of the method, fewer for many products.
+#: Steps of the method, or fewer for many products, of which each takes long.
 STEPS = 256
 
 #: Of the least error so far, what is aimed at first and last. The first steps should move far, the
 #: last ones not miss what can just be reached.
 AIMS = 0.8, 0.98
 
-#: Steps of the method go this far beyond what they aim at, which takes half as many of them.
+#: Steps go this far beyond what they aim at, which takes fewer of them.
 RELAXATION = 1.6
 
 

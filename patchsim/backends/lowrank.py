@@ -202,10 +202,11 @@ def _between(values: np.ndarray, x: Tensor) -> Iterator[Tensor]:
     place = x * nodes
     left = place.long().clamp_(0, nodes - 1)
     part, left = (place - left).flatten(), left.flatten()
-    tables = torch.from_numpy(np.stack([values[:, :-1], np.diff(values)], 1)).to(x)
-    for start, step in tables:
-        here, more = (table.index_select(0, left) for table in (start, step))
-        yield here.addcmul_(part, more).view(x.shape)
+    # As complex numbers, so that one look-up finds both a value and the step to the next.
+    pairs = torch.complex(*(torch.from_numpy(v).to(x) for v in (values[:, :-1], np.diff(values))))
+    for table in pairs:
+        found = table.index_select(0, left)
+        yield torch.addcmul(found.real, part, found.imag).view(x.shape)
 
 
 def _sines(number: int) -> _Factors:
