@@ -165,7 +165,9 @@ def _draw_registrations(rows: Table) -> Figure:
         starts = harness.distinct(own, "start_px")
         shares = [100 * _share(harness.pick(own, start_px=s)) for s in starts]
         bars = right.bar(np.arange(len(starts)) + 0.27 * (number - 1), shares, 0.25, color=colour)
-        right.bar_label(bars, fontsize=9, fmt="%.0f")
+        # Labels of neighbouring bars that reach the top would run into each other.
+        labels = [f"{share:.0f}" if share < 100 else "" for share in shares]
+        right.bar_label(bars, labels, fontsize=9)
         bars.set_label(metric)
     left.set(yscale="log", ylabel="pixels off (median)", title="descent from coarse to fine")
     left.set_xticks(range(len(keys)), ["start", *(f"blur {b:g}" for b in BLURS)])
