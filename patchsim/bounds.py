@@ -85,3 +85,13 @@ def rounded(
     )
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     return error.masked_fill(~(magnitude < info.max), torch.inf)
+
+
+def finite_range(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest finite value of each channel, (C,); 0 if none is."""
+    image = image.detach()
+    low, high = image.amin((0, 2, 3)), image.amax((0, 2, 3))
+    if not bool((low.isfinite() & high.isfinite()).all()):
+        image = image.nan_to_num(0, 0, 0)
+        low, high = image.amin((0, 2, 3)), image.amax((0, 2, 3))
+    return low.double(), high.double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from patchsim import bounds, tiling
+from patchsim import algebra, bounds, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.finish import Finish, Reduction, Score, converted
@@ -42,7 +43,7 @@ class Call:
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, Score(self.map_dtype, similarity))
             return self._run(backend.run, _as_it_is, backend)
-        output = self._run(self.backend.run, self._finish(reduction, similarity), self.backend)
+        output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
         return output.to(self.map_dtype) if self.prepared and reduction == "mean" else output
 
     def bound(self, reduction: Reduction) -> Tensor:
@@ -52,7 +53,7 @@ class Call:
             backend = self._adapted(reduction, score)
             function, done = backend.error, score.error
         else:
-            backend, function = self.backend, _Error(self.backend, self._finish(reduction, True))
+            backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
             error = self._run(function, done, backend)
@@ -60,10 +61,37 @@ class Call:
             error = converted(error, 3 + error, self.map_dtype)
         return error
 
+    def worst(self) -> Tensor:
+        """Bound the errors of distances to each template, (N,), by one number for all windows.
+
+        It is the bound of a flat window that differs as much from the templates' mean as any of the
+        image's finite values: bounds grow with magnitudes. Statistics have none.
+        """
+        finish, problem = self.finish("mean", similarity=False), self.problem
+        one = dataclasses.replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
+        image, arguments = self.image.new_zeros(()), ()
+        if problem.value_range is None:
+            middle = torch.as_tensor(algebra.middle(problem, self.kernel, self.metric.summed))
+            low, high = bounds.finite_range(self.image)
+            far = (high - middle.flatten()).abs() > (middle.flatten() - low).abs()
+            image = torch.where(far, high, low)[None, :, None, None]
+            arguments = () if self.backend.local else (problem,)
+        weight = None if self.weight is None else self.weight.to(problem.value_dtype)
+        bound = _Error(self.backend, finish)
+        image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)
+        kernel = self.kernel.detach().to(problem.value_dtype)
+        error = bound(self.metric.summed, one, image, kernel, weight, *arguments)
+        return error.amax((0, 2, 3))
+
     @property
     def prepared(self) -> bool:
         """Whether image and template aren't those of the caller."""
         return self.metric.prepare is not None
+
+    @property
+    def span(self) -> float:
+        """The data range, given or by default."""
+        return _data_range(self.data_range, self.problem.dtype)
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
@@ -80,10 +108,10 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        data_range = _data_range(self.data_range, self.problem.dtype)
-        return adapt(self.backend, self.metric, data_range, score)
+        return adapt(self.backend, self.metric, self.span, score)
 
-    def _finish(self, reduction: Reduction, similarity: bool) -> Finish:
+    def finish(self, reduction: Reduction, similarity: bool) -> Finish:
+        """Tell how window sums become a map; statistics have none."""
         assert isinstance(self.metric, Metric)
         if reduction not in ("mean", "sum"):
             raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
@@ -102,7 +130,13 @@ class _Error:
     finish: Finish
 
     def __call__(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+        self,
+        metric: Metric,
+        problem: Problem,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        *whole: Problem,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.total * metric.peak(*problem.value_range)
@@ -110,7 +144,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight),
+                self.backend.error(metric, problem, image, kernel, weight, *whole),
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)

@@ -197,6 +197,54 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
                     here[x] = ends[x * across] - integral[x * across]
 """
 
+#: See `patchsim.jit.direct`.
+DIRECT = """
+def kernel(image, steps, values, {weights_argument}rows, cols, limit, sums, first, last):
+    to_channel, to_row = steps
+    channels, height, width = values.shape
+    for i in range(first, last):
+        start, total = rows[i] * to_row + cols[i], 0.0
+        for c in range(channels):
+            for y in range(height):
+                base = start + c * to_channel + y * to_row
+                pixels, taps = image[base : base + width], values[c, y]
+                {weights}
+                part = 0.0
+                for x in range(width):
+                    part = term(part, np.float64(pixels[x]), taps[x]{weight})
+                total += part
+                if total > limit:
+                    break
+            if total > limit:
+                break
+        sums[i] = np.inf if total > limit else total
+"""
+
+#: See `patchsim.jit.repeats`.
+REPEATS = """
+def kernel(image, steps, shape, stride, repeats, first, last):
+    (to_channel, to_row), (channels, height, width) = steps, shape
+    down, across = stride
+    rows, cols = repeats.shape
+    columns = np.zeros(cols, np.int64)
+    for y in range(first * down, (last - 1) * down + height):
+        same = 0
+        for x in range(across, cols * across - across + width):
+            here, equal = y * to_row + x, True
+            for c in range(channels):
+                pixel = here + c * to_channel
+                equal = equal and image[pixel] == image[pixel - across]
+            same = same + 1 if equal else 0
+            end = x - width + 1
+            if end >= across and end % across == 0:
+                column = end // across
+                columns[column] = columns[column] + 1 if same >= width else 0
+        top = y - height + 1
+        if top >= first * down and top % down == 0:
+            for x in range(1, cols):
+                repeats[top // down, x] = columns[x] >= height
+"""
+
 #: See `patchsim.jit.spread`.
 SPREAD = """
 def kernel(image, spread, steps, cols, first, last):

@@ -1,0 +1,161 @@
+"""All windows of one image as a search sees them: bounds for all, direct scores for few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from patchsim import lower_bounds, pruning
+from patchsim.best_first import Array, Found, Windows, best_first
+from patchsim.call import Call
+from patchsim.direct import MANY, Direct
+from patchsim.lower_bounds import LowerBounds
+from patchsim.suppression import Suppression
+
+
+@dataclass
+class Group:
+    """Templates of one size, and bounds of their windows.
+
+    Attributes
+    ----------
+    call : Call
+    members : list of int
+        Which of all templates these are.
+    directs : list of Direct
+    bounds : list of LowerBounds
+    pruned : bool
+        Whether the bounds come from blocks; they can be replaced by those of a map.
+    """
+
+    call: Call
+    members: list[int]
+    directs: list[Direct]
+    bounds: list[LowerBounds]
+    pruned: bool
+
+
+def group(call: Call, members: list[int]) -> Group:
+    """Bound the windows of some templates, in the way that is likely to be faster."""
+    pruned = pruning.possible(call) and pruning.promising(call)
+    bounds = pruning.of_blocks(call) if pruned else lower_bounds.of_maps(call)
+    directs = [Direct(call, n) for n in range(len(members))]
+    return Group(call, members, directs, bounds, pruned)
+
+
+class Survey:
+    """Searches one image for templates of any sizes."""
+
+    def __init__(self, calls: list[tuple[Call, list[int]]]) -> None:
+        self.groups = [group(*call) for call in calls]
+        each = [(n, d) for own in self.groups for n, d in zip(own.members, own.directs, strict=True)]
+        self.directs = [direct for _, direct in sorted(each, key=lambda pair: pair[0])]
+
+    def matches(self, k: int | None, least: float, max_overlap: float) -> list[Found]:
+        """Find the best windows that score at least `least`, by greedy suppression."""
+        found: list[Found] = []
+        seeds = [] if k is None else self._seeds(k, max_overlap)
+        for floor in _floors(seeds, k, least):
+            if self._replace_bounds(floor):
+                return self.matches(k, least, max_overlap)
+            windows = self._windows(floor, alone=k == 1)
+            score = self._score(windows, floor)
+            found = best_first(windows, score, self._suppression(max_overlap), k, floor)
+            if len(found) == k:
+                break
+        return found
+
+    def _replace_bounds(self, floor: float) -> bool:
+        """Bound by maps where blocks leave too many windows; tell whether any were."""
+        changed = False
+        for own in self.groups:
+            if own.pruned:
+                furthest = own.directs[0].furthest(floor)
+                survivors = sum(int(bounds.within(furthest).sum()) for bounds in own.bounds)
+                if not pruning.few(own.call, survivors):
+                    own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
+                    changed = True
+        return changed
+
+    def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
+        for own in self.groups:
+            yield from zip(own.members, own.directs, own.bounds, strict=True)
+
+    def _seeds(self, k: int, max_overlap: float) -> list[float]:
+        """Return the scores of likely matches, the best first: those with the least bounds."""
+        windows = _joined([_least(n, *own, 4 * k + 8) for n, *own in self._each()])
+        scores = self._score(windows, -math.inf)(np.arange(len(windows.row)))
+        known = Windows(windows.template, windows.row, windows.col, scores)
+        suppression = self._suppression(max_overlap)
+        return [f.score for f in best_first(known, scores.__getitem__, suppression, None, -math.inf)]
+
+    def _windows(self, floor: float, *, alone: bool) -> Windows:
+        """List the windows whose bounds allow that score.
+
+        If only one match is wanted, those that repeat the one before them needn't be looked at.
+        """
+        parts = []
+        for n, direct, bounds in self._each():
+            mask = bounds.within(direct.furthest(floor))
+            if alone and np.count_nonzero(mask) >= MANY:
+                mask &= ~direct.repeats
+            row, col = np.divmod(np.flatnonzero(mask), mask.shape[1])
+            upper = direct.similarity(bounds(bounds.values.numpy()[row, col]))
+            parts.append(Windows(np.full(len(row), n), row, col, upper))
+        return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
+
+    def _score(self, windows: Windows, floor: float) -> Callable[[Array], Array]:
+        def score(indices: Array) -> Array:
+            scores = np.empty(len(indices))
+            template = windows.template[indices]
+            for n, direct in enumerate(self.directs):
+                mine = np.flatnonzero(template == n)
+                if len(mine):
+                    places = windows.row[indices[mine]], windows.col[indices[mine]]
+                    pixels = (at * step for at, step in zip(places, direct.stride, strict=True))
+                    scores[mine] = direct.scores(*pixels, floor)
+            return scores
+
+        return score
+
+    def _suppression(self, max_overlap: float) -> Suppression:
+        shapes = [direct.map_size for direct in self.directs]
+        sizes = [direct.size for direct in self.directs]
+        return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
+
+
+def _floors(seeds: list[float], k: int | None, least: float) -> Iterator[float]:
+    """Yield scores that k matches are likely to reach, lower and lower, `least` at last."""
+    number = k or 1
+    while number <= len(seeds):
+        if seeds[number - 1] > least:
+            yield seeds[number - 1]
+        number *= 2
+    yield least
+
+
+def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Windows:
+    """Return the windows with the least bounds, at most one in each part of the map."""
+    steps = zip(direct.size, direct.stride, direct.map_size, strict=True)
+    tile = [min(max(1, size // step), length) for size, step, length in steps]
+    least, places = torch.nn.functional.max_pool2d(
+        -bounds.values[None], tile, ceil_mode=True, return_indices=True
+    )
+    best = least.flatten().argsort(descending=True)[:count]
+    row, col = np.divmod(places.flatten()[best].numpy(), direct.map_size[1])
+    upper = np.zeros(len(row))
+    return Windows(np.full(len(row), template), row, col, upper)
+
+
+def _joined(parts: list[Windows]) -> Windows:
+    """Join lists of windows, and order them by row, column and template."""
+    template, row, col, upper = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("template", "row", "col", "upper")
+    )
+    order = np.lexsort((template, col, row))
+    return Windows(template[order], row[order], col[order], upper[order])
