@@ -69,9 +69,10 @@ class Call:
         """
         finish, problem = self.finish("mean", similarity=False), self.problem
         one = dataclasses.replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
-        image, arguments = self.image.new_zeros(()), ()
+        kernel = self.kernel.detach().to(problem.value_dtype)
+        image, arguments = kernel.new_zeros(()), ()
         if problem.value_range is None:
-            middle = torch.as_tensor(algebra.middle(problem, self.kernel, self.metric.summed))
+            middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed))
             low, high = bounds.finite_range(self.image)
             far = (high - middle.flatten()).abs() > (middle.flatten() - low).abs()
             image = torch.where(far, high, low)[None, :, None, None]
@@ -79,7 +80,6 @@ class Call:
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
         bound = _Error(self.backend, finish)
         image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)
-        kernel = self.kernel.detach().to(problem.value_dtype)
         error = bound(self.metric.summed, one, image, kernel, weight, *arguments)
         return error.amax((0, 2, 3))
 

@@ -54,7 +54,8 @@ class LowerBounds:
         # Some roundings up, so that none of those on the line is lost.
         largest = largest / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
-        return np.asarray(self.values.numpy() <= largest) & np.isfinite(self.values.numpy())
+        # inf is larger.
+        return np.asarray(self.values.numpy() <= min(largest, torch.finfo(self.values.dtype).max))
 
 
 def of_maps(call: Call) -> list[LowerBounds]:

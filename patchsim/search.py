@@ -95,7 +95,9 @@ def find(
     if not 0 <= max_overlap <= 1:
         raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
     given = [kernel] if isinstance(kernel, Tensor) and kernel.dim() == 3 else list(kernel)
-    for own in given or [kernel]:
+    if not given:
+        raise ValueError("there is no template: `kernel` is empty")
+    for own in given:
         problem_of(image, own, stride)
     image = image.detach()
     entries = bank(_entries(kernel, given, weight), scales, angles)
