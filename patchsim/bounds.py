@@ -8,6 +8,8 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -87,11 +89,10 @@ def rounded(
     return error.masked_fill(~(magnitude < info.max), torch.inf)
 
 
-def finite_range(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the greatest finite value of each channel, (C,); 0 if none is."""
-    image = image.detach()
-    low, high = image.amin((0, 2, 3)), image.amax((0, 2, 3))
-    if not bool((low.isfinite() & high.isfinite()).all()):
-        image = image.nan_to_num(0, 0, 0)
-        low, high = image.amin((0, 2, 3)), image.amax((0, 2, 3))
-    return low.double(), high.double()
+def finite_range(image: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest finite value; 0 if none is."""
+    low, high = (float(bound) for bound in image.detach().aminmax())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    low, high = (float(bound) for bound in image.detach().nan_to_num(0, 0, 0).aminmax())
+    return low, high

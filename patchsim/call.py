@@ -74,8 +74,7 @@ class Call:
         if problem.value_range is None:
             middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed))
             low, high = bounds.finite_range(self.image)
-            far = (high - middle.flatten()).abs() > (middle.flatten() - low).abs()
-            image = torch.where(far, high, low)[None, :, None, None]
+            image = torch.where(high - middle > middle - low, high, low).double()
             arguments = () if self.backend.local else (problem,)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
         bound = _Error(self.backend, finish)

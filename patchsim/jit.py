@@ -128,6 +128,28 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> Kernel:
 
 
 @cache
+def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
+    """Compile sums of d over the blocks of windows.
+
+    (image, (to_channel, to_row), (C, W), blocks, side, (sy, sx), bounds, peaks, first, last): of
+    the flat image of `dtype`, pixels are summed over its channels and blocks of side·side pixels,
+    side being a power of 2. bounds (N, Ho, Wo) gets, in rows first to last, Σ d(p, k) of the sums
+    p of a window's blocks, side apart, and those of templates, blocks (N, h', w'), all of `total`.
+    peaks[first] gets the greatest magnitude of the pixels that these windows hold, but for NaN.
+    """
+    from numba import types
+
+    value, sums = type_of(dtype), type_of(total)[:, :, ::1]
+    layout = value[::1], _tuple(2), _tuple(2)
+    signature = types.void(
+        *layout, sums, types.int64, _tuple(2), sums, type_of(total)[::1], *[types.int64] * 2
+    )
+    arithmetic = Arithmetic(parse(text), total)
+    source = templates.BLOCKS.format(total=arithmetic.total)
+    return compiled(source, [signature], *_term(arithmetic, ["p", "k"]))
+
+
+@cache
 def repeats(dtype: torch.dtype) -> Kernel:
     """Compile (image, (to_channel, to_row), (C, h, w), (sy, sx), repeats, first, last).
 

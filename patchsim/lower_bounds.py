@@ -26,14 +26,14 @@ class LowerBounds:
 
     Attributes
     ----------
-    values : Tensor, shape (Ho, Wo)
+    values : array, shape (Ho, Wo)
         Floats, of any sign, without NaN; inf where no match can be.
     scale, slack : float
     power : 1 or 2
         2 where slack is a norm's error.
     """
 
-    values: Tensor
+    values: Array
     scale: float = 1.0
     slack: float = 0.0
     power: int = 1
@@ -55,7 +55,7 @@ class LowerBounds:
         largest = largest / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
         # inf is larger.
-        return np.asarray(self.values.numpy() <= min(largest, torch.finfo(self.values.dtype).max))
+        return np.asarray(self.values <= min(largest, np.finfo(self.values.dtype).max))
 
 
 def of_maps(call: Call) -> list[LowerBounds]:
@@ -66,12 +66,11 @@ def of_maps(call: Call) -> list[LowerBounds]:
     call = dataclasses.replace(call, metric=metric)
     if metric.majorant is None and call.problem.value_range is None:
         # No error bound is known: every window is looked at.
-        nothing = torch.zeros(call.problem.map_size)
+        nothing = np.zeros(call.problem.map_size)
         return [LowerBounds(nothing) for _ in range(call.problem.templates)]
-    maps = call.map("mean", similarity=False).detach()
-    maps = clean(maps.reshape(-1, *call.problem.map_size))
+    maps = clean(call.map("mean", similarity=False))
     # Sums in float64 err, too, by as much less as its unit is smaller.
-    more = 2 if maps.dtype is torch.float64 else 1 + 2.0**-20
+    more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
     return [
         LowerBounds(values, slack=more * slack)
         for values, slack in zip(maps, call.worst().tolist(), strict=True)
@@ -79,16 +78,19 @@ def of_maps(call: Call) -> list[LowerBounds]:
 
 
 def _of_statistic(call: Call) -> list[LowerBounds]:
-    distances = call.map("mean", similarity=False).detach().double()
-    bounds = distances - 2 * call.bound("mean")
-    bounds = torch.where(distances.isfinite(), bounds.nan_to_num(-torch.inf, None, -torch.inf), torch.inf)
-    return [LowerBounds(b.clamp(min=-1)) for b in bounds.reshape(-1, *call.problem.map_size)]
+    distances = call.map("mean", similarity=False).double()
+    # Twice, as scores in float64 err, too. Where the bound isn't known, windows are looked at.
+    bounds = (distances - 2 * call.bound("mean")).nan_to_num(-torch.inf, None, -torch.inf)
+    bounds = torch.where(distances.isfinite(), bounds.clamp(min=-1), torch.inf)
+    return [LowerBounds(own) for own in clean(bounds)]
 
 
-def clean(maps: Tensor) -> Tensor:
-    """Put inf in the place of NaN, on the CPU."""
-    maps = (maps.float() if maps.element_size() < 4 else maps).cpu()
-    return maps.nan_to_num(torch.inf, torch.inf) if bool(maps.amin().isnan()) else maps
+def clean(maps: Tensor) -> Array:
+    """Put inf in the place of NaN, and return the maps of all templates (N, Ho, Wo)."""
+    found = maps.detach().cpu().flatten(0, -3).numpy()
+    # By NumPy: threads of torch would wait for more work, and keep those of the next kernel from
+    # theirs.
+    return np.nan_to_num(found, nan=np.inf, posinf=np.inf) if np.isnan(found.min()) else found
 
 
 @lru_cache(maxsize=256)

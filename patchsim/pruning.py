@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from patchsim import jit, slide
+from patchsim import jit, slide, threads
 from patchsim.bounds import finite_range, gamma
-from patchsim.box import expression_sum
 from patchsim.call import Call
 from patchsim.direct import Direct
 from patchsim.expression import trace
@@ -101,16 +101,16 @@ def _sample(call: Call, dense: float) -> bool:
     band = dataclasses.replace(call, image=image, problem=part)
     for n, bounds in enumerate(of_blocks(band)):
         best = nearest(Direct(band, n), bounds)
-        survivors += int(bounds.within(best).sum())
-        windows += bounds.values.numel()
+        survivors += np.count_nonzero(bounds.within(best))
+        windows += bounds.values.size
     return few(call, survivors * rows * cols * problem.templates // windows)
 
 
 def nearest(direct: Direct, bounds: LowerBounds) -> float:
     """Return the distance of the best of a few windows with the least bounds, one a row."""
-    least, cols = bounds.values.min(1)
-    rows = least.argsort()[:8]
-    places = rows.numpy() * direct.stride[0], cols[rows].numpy() * direct.stride[1]
+    rows = bounds.values.min(1).argsort()[:8]
+    cols = bounds.values[rows].argmin(1)
+    places = rows * direct.stride[0], cols * direct.stride[1]
     return direct.furthest(float(direct.scores(*places).max()))
 
 
@@ -120,34 +120,31 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     assert isinstance(metric, Metric)
     text, b = str(trace(metric.pointwise)), side(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
-    sums = _block_sums(image, b)
-    blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1, keepdim=True), b) * b * b
-    maps = slide.sums(sums, blocks.to(sums.dtype), None, text, problem.stride, (b, b))
-    rows, cols = problem.map_size
+    dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
+    blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1), b) * b * b  # (N, h / b, w / b)
+    maps = torch.empty((len(blocks), *problem.map_size), dtype=dtype)
+    planes = slide.Planes(image, (1, 1))
+    layout = (planes.steps[1], planes.pitch), (image.shape[1], image.shape[3])
+    peaks = np.zeros(problem.map_size[0], maps.numpy().dtype)
+    more = blocks.to(dtype).numpy(), b, problem.stride, maps.numpy(), peaks
+    run = partial(jit.blocks(text, image.dtype, dtype), planes.flat, *layout, *more)
+    threads.share(run, problem.map_size[0], 10 * image.numel())
     unit = Direct(call, 0).unit
-    low, high = finite_range(image)
-    peak = float(torch.maximum(-low, high).max())
-    if not peak * problem.taps < _LARGE:
-        return [LowerBounds(torch.zeros(rows, cols)) for _ in blocks]
+    peak = float(peaks.max())
+    if peak == math.inf:
+        peak = max(map(abs, finite_range(image)))
+    if peak * problem.taps > _LARGE:
+        return [LowerBounds(np.zeros(problem.map_size)) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4
-    share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(sums.dtype).eps / 2)
+    share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)
     found = []
-    for own, values in zip(kernel.double(), maps[0, :, :rows, :cols], strict=True):
+    for own, values in zip(kernel.double(), clean(maps), strict=True):
         if POWERS[text] == 1:
             slack = share * (problem.taps * peak + float(own.abs().sum())) / unit
-            found.append(LowerBounds(clean(values), 1 / unit, slack))
+            found.append(LowerBounds(values, 1 / unit, slack))
         else:
             slack = share * (problem.taps**0.5 * peak + float(own.norm())) / unit**0.5
             scale = (1 - 2 * share) / (unit * b * b * problem.channels)
-            found.append(LowerBounds(clean(values), scale, slack, 2))
+            found.append(LowerBounds(values, scale, slack, 2))
     return found
 
-
-def _block_sums(image: Tensor, b: int) -> Tensor:
-    """Sum b·b pixels of all channels of (1, C, H, W), from wherever they fit."""
-    channels, size = image.shape[1], (image.shape[2], image.shape[3])
-    wide = torch.float32 if image.dtype is torch.float32 else torch.float64
-    centre = torch.zeros(channels, dtype=wide)
-    problem = Problem(1, channels, size, 1, (b, b))
-    sums = expression_sum("p", image, slide.Planes(image, (1, 1)), centre, problem)
-    return sums if image.is_floating_point() else sums.float()

@@ -75,7 +75,7 @@ class Survey:
         for own in self.groups:
             if own.pruned:
                 furthest = own.directs[0].furthest(floor)
-                survivors = sum(int(bounds.within(furthest).sum()) for bounds in own.bounds)
+                survivors = sum(np.count_nonzero(bounds.within(furthest)) for bounds in own.bounds)
                 if not pruning.few(own.call, survivors):
                     own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
                     changed = True
@@ -104,7 +104,7 @@ class Survey:
             if alone and np.count_nonzero(mask) >= MANY:
                 mask &= ~direct.repeats
             row, col = np.divmod(np.flatnonzero(mask), mask.shape[1])
-            upper = direct.similarity(bounds(bounds.values.numpy()[row, col]))
+            upper = direct.similarity(bounds(bounds.values[row, col]))
             parts.append(Windows(np.full(len(row), n), row, col, upper))
         return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
 
@@ -140,15 +140,21 @@ def _floors(seeds: list[float], k: int | None, least: float) -> Iterator[float]:
 
 def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Windows:
     """Return the windows with the least bounds, at most one in each part of the map."""
-    steps = zip(direct.size, direct.stride, direct.map_size, strict=True)
-    tile = [min(max(1, size // step), length) for size, step, length in steps]
+    values, steps = bounds.values, zip(direct.size, direct.stride, direct.map_size, strict=True)
+    high, wide = (min(max(1, size // step), length) for size, step, length in steps)
+    whole = len(values) // high * high
+    strips = values[:whole].reshape(-1, high, values.shape[1]).min(1)
+    if whole < len(values):
+        strips = np.concatenate([strips, values[whole:].min(0, keepdims=True)])
     least, places = torch.nn.functional.max_pool2d(
-        -bounds.values[None], tile, ceil_mode=True, return_indices=True
+        -torch.from_numpy(strips)[None], (1, wide), ceil_mode=True, return_indices=True
     )
     best = least.flatten().argsort(descending=True)[:count]
-    row, col = np.divmod(places.flatten()[best].numpy(), direct.map_size[1])
-    upper = np.zeros(len(row))
-    return Windows(np.full(len(row), template), row, col, upper)
+    strip, col = np.divmod(places.flatten()[best].numpy(), values.shape[1])
+    pairs = zip(strip, col, strict=True)
+    within = [int(values[s * high : (s + 1) * high, c].argmin()) for s, c in pairs]
+    row = strip * high + np.array(within, dtype=np.int64)
+    return Windows(np.full(len(row), template), row, col, np.zeros(len(row)))
 
 
 def _joined(parts: list[Windows]) -> Windows:

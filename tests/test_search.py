@@ -1,5 +1,6 @@
 """Search against a plain greedy suppression of scores that a loop computes."""
 
+import math
 from pathlib import Path
 from unittest import mock
 
@@ -135,7 +136,7 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
-@given(searches(), st.integers(1, 4), st.sampled_from([1, 8, 4096]))
+@given(searches(), st.sampled_from([1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
     """Blocks of any size, and windows that repeat others looked for however few there are."""
     scores = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
@@ -143,7 +144,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
     with (
         mock.patch.object(pruning, "promising", lambda call: True),
         mock.patch.object(pruning, "few", lambda call, survivors: True),
-        mock.patch.object(pruning, "side", lambda problem: min(side, *problem.kernel_size)),
+        mock.patch.object(pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))),
         mock.patch.object(direct, "MANY", max(2, many)),
         mock.patch.object(survey, "MANY", many),
     ):
