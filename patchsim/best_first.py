@@ -12,33 +12,33 @@ from patchsim.suppression import Suppression
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Windows that are scored at first, and looked at in one step.
+#: Windows that are measured at first, and looked at in one step.
 FEW, CHUNK = 64, 1024
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows in which to search, in the order in which equal scores are reported.
+    """Windows in which to search, in the order in which equally near ones are reported.
 
     Attributes
     ----------
     template, row, col : array of int, shape (M,)
         Which template, and where in its map.
-    upper : array of float64, shape (M,)
-        What the score is at most.
+    lower : array of float64, shape (M,)
+        How far each is at least.
     """
 
     template: Array
     row: Array
     col: Array
-    upper: Array
+    lower: Array
 
 
 @dataclass(frozen=True)
 class Found:
-    """A window and its score."""
+    """A window and its distance."""
 
-    score: float
+    distance: float
     template: int
     row: int
     col: int
@@ -46,34 +46,34 @@ class Found:
 
 def best_first(
     windows: Windows,
-    score: Callable[[Array], Array],
+    measure: Callable[[Array], Array],
     suppression: Suppression,
     k: int | None,
-    least: float,
+    most: float,
 ) -> list[Found]:
-    """Find what greedy suppression keeps of all windows that score at least `least`.
+    """Find what greedy suppression keeps of all windows that are no further than `most`.
 
     Parameters
     ----------
     windows : Windows
-    score : callable
-        Indices of windows -> their scores, −inf for those that can't be matches.
+    measure : callable
+        Indices of windows -> their distances, inf for those that can't be matches.
     suppression : Suppression
         Which windows are suppressed from the start; it learns those that are kept.
     k : int or None
         How many to keep at most.
-    least : float
+    most : float
 
     Returns
     -------
-    list of Found, by score
+    list of Found, the nearest first
 
     Notes
     -----
-    The window with the best score among those scored is the next match once no other can be better:
-    no bound is, or is equal. So the result is that of scoring all (Coq: ``pruning_top_k``).
+    The nearest of the measured windows is the next match once no other can be as near: all bounds
+    are beyond it. So the result is that of measuring all (Coq: ``pruning_top_k``).
     """
-    search = _Search(windows, score, suppression, least)
+    search = _Search(windows, measure, suppression, most)
     found: list[Found] = []
     while k is None or len(found) < k:
         best = search.next()
@@ -84,38 +84,38 @@ def best_first(
 
 
 class _Search:
-    """Windows whose score is known, best first, and those whose isn't, by their bounds."""
+    """Windows whose distance is known, the nearest first, and those whose isn't, by their bounds."""
 
     def __init__(
         self,
         windows: Windows,
-        score: Callable[[Array], Array],
+        measure: Callable[[Array], Array],
         suppression: Suppression,
-        least: float,
+        most: float,
     ) -> None:
-        self.windows, self.score, self.suppression = windows, score, suppression
-        self.least = least
-        self.scores = np.empty(len(windows.upper))
+        self.windows, self.measure, self.suppression = windows, measure, suppression
+        self.most = most
+        self.distances = np.empty(len(windows.lower))
         self.known = np.empty(0, dtype=np.int64)
-        self.unknown = np.argsort(-windows.upper, kind="stable")
+        self.unknown = np.argsort(windows.lower, kind="stable")
 
     def next(self) -> Found | None:
-        """Return the best of the windows that aren't suppressed, which it suppresses."""
+        """Return the nearest of the windows that aren't suppressed, which it suppresses."""
         many = FEW
         while True:
             self.known = self._rest(self.known)
             self.unknown = self._rest(self.unknown)
-            best = self.scores[self.known[0]] if len(self.known) else -np.inf
-            if not len(self.unknown) or self.windows.upper[self.unknown[0]] < best:
+            nearest = self.distances[self.known[0]] if len(self.known) else np.inf
+            if not len(self.unknown) or self.windows.lower[self.unknown[0]] > nearest:
                 return self._take() if len(self.known) else None
-            self._look(many, best)
+            self._look(many, nearest)
             many *= 2
 
     def _take(self) -> Found:
         i = self.known[0]
         place = int(self.windows.template[i]), int(self.windows.row[i]), int(self.windows.col[i])
         self.suppression.keep(*place)
-        return Found(float(self.scores[i]), *place)
+        return Found(float(self.distances[i]), *place)
 
     def _rest(self, ordered: Array) -> Array:
         """Leave out the first windows as long as they are suppressed."""
@@ -129,13 +129,13 @@ class _Search:
         own = self.windows
         return self.suppression.blocks(own.template[indices], own.row[indices], own.col[indices])
 
-    def _look(self, many: int, best: float) -> None:
-        """Score the next windows that may be as good as the best."""
+    def _look(self, many: int, nearest: float) -> None:
+        """Measure the next windows that may be as near as the nearest."""
         chunk = self.unknown[:many]
-        chunk = chunk[self.windows.upper[chunk] >= best]
+        chunk = chunk[self.windows.lower[chunk] <= nearest]
         self.unknown = self.unknown[len(chunk) :]
         chunk = chunk[~self._blocked(chunk)]
-        self.scores[chunk] = self.score(chunk)
-        chunk = chunk[self.scores[chunk] >= self.least]
-        merged = np.sort(np.concatenate([self.known, chunk[np.isfinite(self.scores[chunk])]]))
-        self.known = merged[np.argsort(-self.scores[merged], kind="stable")]
+        self.distances[chunk] = self.measure(chunk)
+        near = self.distances[chunk] <= min(self.most, np.finfo(np.float64).max)
+        merged = np.sort(np.concatenate([self.known, chunk[near]]))
+        self.known = merged[np.argsort(self.distances[merged], kind="stable")]

@@ -1,7 +1,7 @@
-"""Scores of single windows, summed directly in float64: the same whatever backend made a map.
+"""Distances of single windows, summed directly in float64: the same whatever backend made a map.
 
 Sums of integers are exact below 2⁵³. Those of floats are taken in one order for all windows, so
-that windows of the same pixels have the same score.
+that windows of the same pixels are equally far.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from patchsim import algebra, jit, threads
 from patchsim.call import Call
 from patchsim.expression import trace
-from patchsim.metrics.base import Metric, Moments, Statistic, identity
+from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import INTEGER_RANGES
 from patchsim.slide import Planes
@@ -33,7 +33,7 @@ MANY = 4096
 
 
 class Direct:
-    """Scores windows of one image for one template.
+    """Measures windows of one image for one template.
 
     Parameters
     ----------
@@ -55,7 +55,6 @@ class Direct:
         self.call, self.index, self.metric = call, index, call.metric
         self.size, self.stride, self.map_size = problem.kernel_size, problem.stride, problem.map_size
         self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
-        self._furthest: dict[float, float] = {}
 
     @cached_property
     def unit(self) -> float:
@@ -63,63 +62,54 @@ class Direct:
         assert isinstance(self.metric, Metric)
         return self.total * self.call.finish("mean", similarity=True).scale * self.metric.unit
 
-    def scores(self, rows: Array, cols: Array, least: float = -math.inf) -> Array:
-        """Score the windows that begin at these pixels, (M,) in float64.
+    def distances(self, rows: Array, cols: Array, most: float = math.inf) -> Array:
+        """Measure the windows that begin at these pixels, (M,) in float64.
 
-        Of scores below `least` only that is known: they may be returned as −inf. So are those that
-        aren't finite.
+        The distance is the mean of d, or 1 − similarity for a statistic. inf stands for those that
+        aren't finite, and may stand for those beyond `most`.
         """
         if len(rows) >= MANY:
-            return self._once(rows, cols, least)
+            return self._once(rows, cols, most)
         if isinstance(self.metric, Metric):
-            limit = self.unit * self.furthest(least)
-            sums = self._sums(self.metric, rows, cols, limit)
-            result = self.similarity(sums / self.unit)
+            # Roundings of product and quotient must not lose what is as far as `most`.
+            result = self._sums(self.metric, rows, cols, self.unit * most * (1 + 2.0**-50))
+            result /= self.unit
         else:
-            result = self._similarity(self.metric, rows, cols).numpy()
-        return np.where(np.isfinite(result), result, -math.inf)
+            result = 1 - self._similarity(self.metric, rows, cols).numpy()
+        return np.where(np.isfinite(result), result, math.inf)
 
-    def _once(self, rows: Array, cols: Array, least: float) -> Array:
-        """Score windows of a row that hold the same pixels once."""
+    def score(self, distance: float) -> float:
+        """Return the similarity at a distance."""
+        if isinstance(self.metric, Statistic):
+            return 1 - distance
+        finished = self.metric.finish(torch.tensor(distance, dtype=torch.float64))
+        return 1 - float(finished)
+
+    def _once(self, rows: Array, cols: Array, most: float) -> Array:
+        """Measure windows of a row that hold the same pixels once."""
         (down, across), (_, width) = self.stride, self.map_size
         first = np.where(self.repeats, 0, np.arange(width))
         first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
         own = rows // down * width + first[rows // down, cols // across]
         wanted = np.zeros(first.size, dtype=bool)
         wanted[own] = True
-        places, scores = np.flatnonzero(wanted), np.empty(first.size)
+        places, found = np.flatnonzero(wanted), np.empty(first.size)
         for start in range(0, len(places), MANY - 1):
             some = places[start : start + MANY - 1]
-            scores[some] = self.scores(some // width * down, some % width * across, least)
-        return scores[own]
+            found[some] = self.distances(some // width * down, some % width * across, most)
+        return found[own]
 
     def furthest(self, score: float) -> float:
-        """Return a mean distance beyond which no window has that score."""
+        """Return a distance beyond which no window has that score."""
         if score == -math.inf:
             return math.inf
-        if isinstance(self.metric, Statistic) or self.metric.finish is identity:
-            return 1 - score + 2.0**-50 * (1 + abs(score))
-        if score not in self._furthest:
-            self._furthest[score] = self._bisect(score)
-        return self._furthest[score]
-
-    def _bisect(self, score: float) -> float:
-        """Invert the metric's `finish`, which is increasing."""
-        low, high = 0.0, 1.0
-        while self.similarity(np.array([high]))[0] >= score:
+        low, high = 0.0, 2.0
+        while self.score(high) >= score:
             low, high = high, 4 * high
-        for _ in range(50):
+        for _ in range(60):
             middle = (low + high) / 2
-            near = self.similarity(np.array([middle]))[0] >= score
-            low, high = (middle, high) if near else (low, middle)
+            low, high = (middle, high) if self.score(middle) >= score else (low, middle)
         return high
-
-    def similarity(self, distances: Array) -> Array:
-        """Turn mean distances, or lower bounds on them, into scores, or upper bounds."""
-        if isinstance(self.metric, Statistic):
-            return np.asarray(1 - distances)
-        finished = self.metric.finish(torch.from_numpy(np.maximum(distances, 0)))
-        return np.asarray((1 - finished).numpy())
 
     @cached_property
     def repeats(self) -> Array:

@@ -111,7 +111,7 @@ def nearest(direct: Direct, bounds: LowerBounds) -> float:
     rows = bounds.values.min(1).argsort()[:8]
     cols = bounds.values[rows].argmin(1)
     places = rows * direct.stride[0], cols * direct.stride[1]
-    return direct.furthest(float(direct.scores(*places).max()))
+    return float(direct.distances(*places).min())
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:
@@ -128,7 +128,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     peaks = np.zeros(problem.map_size[0], maps.numpy().dtype)
     more = blocks.to(dtype).numpy(), b, problem.stride, maps.numpy(), peaks
     run = partial(jit.blocks(text, image.dtype, dtype), planes.flat, *layout, *more)
-    threads.share(run, problem.map_size[0], 10 * image.numel())
+    threads.share(run, problem.map_size[0], 20 * image.numel())
     unit = Direct(call, 0).unit
     peak = float(peaks.max())
     if peak == math.inf:

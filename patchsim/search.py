@@ -65,9 +65,9 @@ def find(
     Returns
     -------
     Matches
-        Ordered by image, then score; equal scores by row, column and template (and by scale and
-        angle, as given). Scores are summed directly, in float64 or exactly: a copy scores 1 on
-        every backend. NaN and −inf never match.
+        Ordered by image, then distance; equally near ones by row, column and template (and by
+        scale and angle, as given). Distances are summed directly, in float64 or exactly: a copy
+        scores 1 on every backend. Windows with NaN or inf never match.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def find(
 
     Notes
     -----
-    The result is that of scoring every window, sorting and suppressing. For l1, l2 and rmse without
+    The result is that of measuring every window, sorting and suppressing. For l1, l2 and rmse without
     weights most windows are left out by lower bounds from sums of blocks (see
     `patchsim.pruning`), wherever that is faster than their map. Otherwise time is that of the map,
     and memory a map a template.
@@ -105,11 +105,15 @@ def find(
     matches = []
     for batch, own in enumerate(image if image.dim() == 4 else [image]):
         survey = Survey(_calls(own, entries, metric, stride, data_range, backend))
-        for found in survey.matches(k, least, max_overlap):
+        most = survey.directs[0].furthest(least)
+        for found in survey.matches(k, most, max_overlap):
             entry, direct = entries[found.template], survey.directs[found.template]
+            score = direct.score(found.distance)
+            if score < least:
+                continue
             place = found.row * direct.stride[0], found.col * direct.stride[1]
             made = entry.template, entry.scale, entry.angle, batch
-            match = Match(found.score, *place, *direct.size, *made)
+            match = Match(score, *place, *direct.size, *made)
             matches.append(refine(match, direct) if subpixel else match)
     return Matches(matches)
 

@@ -1,4 +1,4 @@
-"""All windows of one image as a search sees them: bounds for all, direct scores for few."""
+"""All windows of one image as a search sees them: bounds for all, distances of few."""
 
 from __future__ import annotations
 
@@ -55,27 +55,26 @@ class Survey:
         each = [(n, d) for own in self.groups for n, d in zip(own.members, own.directs, strict=True)]
         self.directs = [direct for _, direct in sorted(each, key=lambda pair: pair[0])]
 
-    def matches(self, k: int | None, least: float, max_overlap: float) -> list[Found]:
-        """Find the best windows that score at least `least`, by greedy suppression."""
+    def matches(self, k: int | None, most: float, max_overlap: float) -> list[Found]:
+        """Find the nearest windows, no further than `most`, by greedy suppression."""
         found: list[Found] = []
         seeds = [] if k is None else self._seeds(k, max_overlap)
-        for floor in _floors(seeds, k, least):
-            if self._replace_bounds(floor):
-                return self.matches(k, least, max_overlap)
-            windows = self._windows(floor, alone=k == 1)
-            score = self._score(windows, floor)
-            found = best_first(windows, score, self._suppression(max_overlap), k, floor)
+        for limit in _limits(seeds, k, most):
+            if self._replace_bounds(limit):
+                return self.matches(k, most, max_overlap)
+            windows = self._windows(limit, alone=k == 1)
+            measure = self._measure(windows, limit)
+            found = best_first(windows, measure, self._suppression(max_overlap), k, limit)
             if len(found) == k:
                 break
         return found
 
-    def _replace_bounds(self, floor: float) -> bool:
+    def _replace_bounds(self, limit: float) -> bool:
         """Bound by maps where blocks leave too many windows; tell whether any were."""
         changed = False
         for own in self.groups:
             if own.pruned:
-                furthest = own.directs[0].furthest(floor)
-                survivors = sum(np.count_nonzero(bounds.within(furthest)) for bounds in own.bounds)
+                survivors = sum(np.count_nonzero(bounds.within(limit)) for bounds in own.bounds)
                 if not pruning.few(own.call, survivors):
                     own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
                     changed = True
@@ -86,41 +85,42 @@ class Survey:
             yield from zip(own.members, own.directs, own.bounds, strict=True)
 
     def _seeds(self, k: int, max_overlap: float) -> list[float]:
-        """Return the scores of likely matches, the best first: those with the least bounds."""
+        """Return the distances of likely matches, the nearest first: those with the least bounds."""
         windows = _joined([_least(n, *own, 4 * k + 8) for n, *own in self._each()])
-        scores = self._score(windows, -math.inf)(np.arange(len(windows.row)))
-        known = Windows(windows.template, windows.row, windows.col, scores)
+        distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
+        known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
-        return [f.score for f in best_first(known, scores.__getitem__, suppression, None, -math.inf)]
+        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
+        return [own.distance for own in found]
 
-    def _windows(self, floor: float, *, alone: bool) -> Windows:
-        """List the windows whose bounds allow that score.
+    def _windows(self, limit: float, *, alone: bool) -> Windows:
+        """List the windows whose bounds allow that distance.
 
         If only one match is wanted, those that repeat the one before them needn't be looked at.
         """
         parts = []
         for n, direct, bounds in self._each():
-            mask = bounds.within(direct.furthest(floor))
+            mask = bounds.within(limit)
             if alone and np.count_nonzero(mask) >= MANY:
                 mask &= ~direct.repeats
             row, col = np.divmod(np.flatnonzero(mask), mask.shape[1])
-            upper = direct.similarity(bounds(bounds.values[row, col]))
-            parts.append(Windows(np.full(len(row), n), row, col, upper))
+            lower = bounds(bounds.values[row, col])
+            parts.append(Windows(np.full(len(row), n), row, col, lower))
         return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
 
-    def _score(self, windows: Windows, floor: float) -> Callable[[Array], Array]:
-        def score(indices: Array) -> Array:
-            scores = np.empty(len(indices))
+    def _measure(self, windows: Windows, limit: float) -> Callable[[Array], Array]:
+        def measure(indices: Array) -> Array:
+            distances = np.empty(len(indices))
             template = windows.template[indices]
             for n, direct in enumerate(self.directs):
                 mine = np.flatnonzero(template == n)
                 if len(mine):
                     places = windows.row[indices[mine]], windows.col[indices[mine]]
                     pixels = (at * step for at, step in zip(places, direct.stride, strict=True))
-                    scores[mine] = direct.scores(*pixels, floor)
-            return scores
+                    distances[mine] = direct.distances(*pixels, limit)
+            return distances
 
-        return score
+        return measure
 
     def _suppression(self, max_overlap: float) -> Suppression:
         shapes = [direct.map_size for direct in self.directs]
@@ -128,14 +128,14 @@ class Survey:
         return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
 
 
-def _floors(seeds: list[float], k: int | None, least: float) -> Iterator[float]:
-    """Yield scores that k matches are likely to reach, lower and lower, `least` at last."""
+def _limits(seeds: list[float], k: int | None, most: float) -> Iterator[float]:
+    """Yield distances within which k matches are likely, larger and larger, `most` at last."""
     number = k or 1
     while number <= len(seeds):
-        if seeds[number - 1] > least:
+        if seeds[number - 1] < most:
             yield seeds[number - 1]
         number *= 2
-    yield least
+    yield most
 
 
 def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Windows:
@@ -159,9 +159,9 @@ def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Wi
 
 def _joined(parts: list[Windows]) -> Windows:
     """Join lists of windows, and order them by row, column and template."""
-    template, row, col, upper = (
+    template, row, col, lower = (
         np.concatenate([getattr(part, name) for part in parts])
-        for name in ("template", "row", "col", "upper")
+        for name in ("template", "row", "col", "lower")
     )
     order = np.lexsort((template, col, row))
-    return Windows(template[order], row[order], col[order], upper[order])
+    return Windows(template[order], row[order], col[order], lower[order])

@@ -30,11 +30,11 @@ def overlap(one, other):
     return both / (one[2] * one[3] + other[2] * other[3] - both)
 
 
-def candidates(scores, sizes, stride):
-    """All windows, as (−score, y, x, template, (y, x, h, w)), in order."""
+def candidates(distances, sizes, stride):
+    """All windows, as (distance, y, x, template, (y, x, h, w)), in order."""
     found = [
-        (-float(own[i, j]), i * stride, j * stride, n, (i * stride, j * stride, *sizes[n]))
-        for n, own in enumerate(scores)
+        (float(own[i, j]), i * stride, j * stride, n, (i * stride, j * stride, *sizes[n]))
+        for n, own in enumerate(distances)
         for i in range(own.shape[0])
         for j in range(own.shape[1])
         if np.isfinite(own[i, j])
@@ -42,29 +42,33 @@ def candidates(scores, sizes, stride):
     return sorted(found)
 
 
-def greedy(scores, sizes, stride, k, threshold, max_overlap):
+def greedy(distances, sizes, score, stride, k, threshold, max_overlap):
     kept = []
-    for one in candidates(scores, sizes, stride):
+    for one in candidates(distances, sizes, stride):
         far = all(overlap(one[4], other[4]) <= max_overlap for other in kept)
-        if far and (threshold is None or -one[0] >= threshold):
+        if far and (threshold is None or score(one[0]) >= threshold):
             kept.append(one)
-    return [(-score, y, x, n) for score, y, x, n, _ in kept[:k]]
+    return [(score(distance), y, x, n) for distance, y, x, n, _ in kept[:k]]
+
+
+def score_of(metric):
+    return lambda d: 1 - float(METRICS[metric].finish(torch.tensor(d, dtype=torch.float64)))
 
 
 def looped(image, kernel, metric, stride, weight=None):
-    """Scores by a loop in float64, in which sums of the values drawn here have no rounding."""
+    """Mean distances by a loop in float64, in which sums of the values drawn have no rounding."""
     metric = METRICS[metric]
     image, kernel = image.double(), kernel.double()
     (height, width), (h, w) = image.shape[1:], kernel.shape[1:]
     rows, cols = ((height - h) // stride + 1, (width - w) // stride + 1)
     weight = torch.ones_like(kernel) if weight is None else weight.expand_as(kernel).double()
     scale = RANGE**metric.degree
-    scores = np.empty((rows, cols))
+    means = np.empty((rows, cols))
     for i, j in np.ndindex(rows, cols):
         patch = image[:, i * stride : i * stride + h, j * stride : j * stride + w]
         total = (metric.pointwise(patch, kernel) * weight).sum()
-        scores[i, j] = 1 - metric.finish(total / (weight.sum() * scale * metric.unit))
-    return scores
+        means[i, j] = total / (weight.sum() * scale * metric.unit)
+    return means
 
 
 RANGE = 4.0
@@ -130,16 +134,16 @@ def found_by(case, metric, **options):
 @given(searches(), st.sampled_from(["auto", "unfold"]))
 def test_a_search_is_that_of_all_windows(metric, case, backend):
     assume(metric != "l4" or case["image"].dtype is not torch.int16)  # beyond 64 bits
-    scores = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
+    means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
-    assert found_by(case, metric, backend=backend) == greedy(scores, sizes, **rest(case))
+    assert found_by(case, metric, backend=backend) == greedy(means, sizes, score_of(metric), **rest(case))
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
 @given(searches(), st.sampled_from([1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
     """Blocks of any size, and windows that repeat others looked for however few there are."""
-    scores = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
+    means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
     with (
         mock.patch.object(pruning, "promising", lambda call: True),
@@ -148,7 +152,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
         mock.patch.object(direct, "MANY", max(2, many)),
         mock.patch.object(survey, "MANY", many),
     ):
-        assert found_by(case, metric) == greedy(scores, sizes, **rest(case))
+        assert found_by(case, metric) == greedy(means, sizes, score_of(metric), **rest(case))
 
 
 @pytest.mark.parametrize("metric", ROUNDED)
@@ -176,7 +180,7 @@ def test_a_search_of_rounded_scores_is_greedy(metric, case):
 def assert_greedy(found, scores, sizes, stride, k, threshold, max_overlap, slack=1e-7):
     """Assert that each match is as good as any window that those before it leave."""
     least = -np.inf if threshold is None else threshold
-    left = candidates(scores, sizes, stride)
+    left = candidates([-own for own in scores], sizes, stride)
     for score, y, x, n in found:
         assert abs(score - scores[n][y // stride, x // stride]) < slack
         assert score >= least
@@ -202,10 +206,10 @@ def test_weights(case, metric, seed):
     if seed % 3 == 0:
         case["weight"] = [weight.ceil() for weight in case["weight"]]
     pairs = zip(case["kernel"], case["weight"], strict=True)
-    scores = [looped(case["image"], k, metric, case["stride"], w) for k, w in pairs]
+    means = [looped(case["image"], k, metric, case["stride"], w) for k, w in pairs]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
     found = found_by(case, metric)
-    expected = greedy(scores, sizes, **rest(case))
+    expected = greedy(means, sizes, score_of(metric), **rest(case))
     assert [f[1:] for f in found] == [e[1:] for e in expected]
     assert [f[0] for f in found] == pytest.approx([e[0] for e in expected], abs=1e-15)
 
