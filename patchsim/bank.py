@@ -128,12 +128,12 @@ def _grid(kernel: Tensor, angle: float) -> Tensor:
     # A little less, so that rounding adds no row to a side that is a whole number.
     rows = math.ceil(height * abs(cos) + width * abs(sin) - 1e-9)
     cols = math.ceil(height * abs(sin) + width * abs(cos) - 1e-9)
-    options = {"dtype": torch.float64, "device": kernel.device}
-    y = torch.arange(rows, **options)[:, None] - (rows - 1) / 2
-    x = torch.arange(cols, **options) - (cols - 1) / 2
+    y = torch.arange(rows, dtype=torch.float64)[:, None] - (rows - 1) / 2
+    x = torch.arange(cols, dtype=torch.float64) - (cols - 1) / 2
     # Rows grow downwards, so that this turns back clockwise as seen.
     source = torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
-    return (source * torch.tensor([2 / width, 2 / height], **options))[None]
+    units = torch.tensor([2 / width, 2 / height], dtype=torch.float64)
+    return (source * units)[None].to(kernel.device)
 
 
 def _as(kernel: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

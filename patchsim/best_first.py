@@ -84,7 +84,7 @@ def best_first(
 
 
 class _Search:
-    """Windows whose distance is known, the nearest first, and those whose isn't, by their bounds."""
+    """Windows of known distance, the nearest first, and of unknown ones, by their bounds."""
 
     def __init__(
         self,

@@ -70,12 +70,12 @@ class Call:
         finish, problem = self.finish("mean", similarity=False), self.problem
         one = dataclasses.replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
-        image, arguments = kernel.new_zeros(()), ()
+        image, arguments = kernel.new_zeros(()), list[Problem]()
         if problem.value_range is None:
-            middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed))
-            low, high = bounds.finite_range(self.image)
-            image = torch.where(high - middle > middle - low, high, low).double()
-            arguments = () if self.backend.local else (problem,)
+            middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed)).double()
+            low, high = (middle.new_tensor(end) for end in bounds.finite_range(self.image))
+            image = torch.where(high - middle > middle - low, high, low)
+            arguments = [] if self.backend.local else [problem]
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
         bound = _Error(self.backend, finish)
         image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)

@@ -53,7 +53,8 @@ class Direct:
         self.kernel = call.kernel[index].detach().cpu()
         self.weight = None if call.weight is None else call.weight[index].cpu()
         self.call, self.index, self.metric = call, index, call.metric
-        self.size, self.stride, self.map_size = problem.kernel_size, problem.stride, problem.map_size
+        self.size, self.stride = problem.kernel_size, problem.stride
+        self.map_size = problem.map_size
         self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
 
     @cached_property
@@ -97,7 +98,7 @@ class Direct:
         for start in range(0, len(places), MANY - 1):
             some = places[start : start + MANY - 1]
             found[some] = self.distances(some // width * down, some % width * across, most)
-        return found[own]
+        return np.asarray(found[own])
 
     def furthest(self, score: float) -> float:
         """Return a distance beyond which no window has that score."""
@@ -118,9 +119,7 @@ class Direct:
         result = np.zeros(self.map_size, dtype=bool)
         shape = (self.image.shape[1], *self.size)
         steps = planes.steps[1], planes.pitch
-        run = partial(
-            jit.repeats(self.image.dtype), planes.flat, steps, shape, self.stride, result
-        )
+        run = partial(jit.repeats(self.image.dtype), planes.flat, steps, shape, self.stride, result)
         threads.share(run, self.map_size[0], 20 * self.image.numel(), 4 * self.size[0])
         return result
 

@@ -55,7 +55,8 @@ class LowerBounds:
         largest = largest / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
         # inf is larger.
-        return np.asarray(self.values <= min(largest, np.finfo(self.values.dtype).max))
+        largest = min(largest, float(np.finfo(self.values.dtype).max))
+        return np.asarray(self.values <= largest)
 
 
 def of_maps(call: Call) -> list[LowerBounds]:
@@ -65,23 +66,26 @@ def of_maps(call: Call) -> list[LowerBounds]:
     metric = _unfinished(call.metric)
     call = dataclasses.replace(call, metric=metric)
     if metric.majorant is None and call.problem.value_range is None:
-        # No error bound is known: every window is looked at.
-        nothing = np.zeros(call.problem.map_size)
-        return [LowerBounds(nothing) for _ in range(call.problem.templates)]
+        slacks = [np.inf] * call.problem.templates  # no error bound is known
+    else:
+        slacks = call.worst().tolist()
     maps = clean(call.map("mean", similarity=False))
     # Sums in float64 err, too, by as much less as its unit is smaller.
     more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
+    # Where a map may have overflowed, all windows are looked at.
     return [
         LowerBounds(values, slack=more * slack)
-        for values, slack in zip(maps, call.worst().tolist(), strict=True)
+        if slack < np.inf
+        else LowerBounds(np.zeros_like(values))
+        for values, slack in zip(maps, slacks, strict=True)
     ]
 
 
 def _of_statistic(call: Call) -> list[LowerBounds]:
-    distances = call.map("mean", similarity=False).double()
-    # Twice, as scores in float64 err, too. Where the bound isn't known, windows are looked at.
-    bounds = (distances - 2 * call.bound("mean")).nan_to_num(-torch.inf, None, -torch.inf)
-    bounds = torch.where(distances.isfinite(), bounds.clamp(min=-1), torch.inf)
+    distances, error = call.map("mean", similarity=False).double(), call.bound("mean")
+    # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
+    bounds = (distances - 2 * error).clamp(min=-1)
+    bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
     return [LowerBounds(own) for own in clean(bounds)]
 
 

@@ -172,11 +172,11 @@ def save_figure(
 ) -> None:
     """Write one picture of matches, templates and the map of the best match's template."""
     figure = Figure(figsize=(12, 6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
-    axes = draw_matches(image, matches, left.add_subplot())
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1), height_ratios=(1, 1.25))
+    axes = draw_matches(image, matches, figure.add_subplot(grid[:, 0]))
     axes.set_axis_off()
     axes.set_title("matches", loc="left")
-    top, bottom = right.subplots(2, 1, height_ratios=(1, 1.25))
+    top, bottom = (figure.add_subplot(grid[row, 1]) for row in (0, 1))
     template_bank(entries, top)
     count = f"{len(entries)} templates" if len(entries) > 1 else "template"
     top.set_title(count, loc="left")

@@ -5,10 +5,10 @@ By the triangle inequality Σ|p − k| is at least Σ_B |Σ_B p − Σ_B k| over
 ``block_l2``). A block is b·b pixels of all channels, so that the sums of an image's blocks are one
 plane, made once for all templates of a size. Taps beyond the last whole block are left out.
 
-Rounding. With unit roundoff u, a block's computed sum errs by at most γ_m·Σ_B|p|, where m counts the
-numbers in a block and the conversion of its sum (Coq: ``sum_error``). For l1 the errors of all blocks
-add up to at most γ·(Σ|p| + Σ|k|), with γ = γ_n for the n = m + blocks + 4 roundings that a number
-passes. For l2 they are a vector that, divided by √|B|, is by Cauchy-Schwarz no longer than
+Rounding. With unit roundoff u, a block's computed sum errs by at most γ_m·Σ_B|p|, where m counts
+the numbers in a block and the conversion of its sum (Coq: ``sum_error``). For l1 the errors of all
+blocks add up to at most γ·(Σ|p| + Σ|k|), with γ = γ_n for the n = m + blocks + 4 roundings that a
+number passes. For l2 they are a vector that, divided by √|B|, is by Cauchy-Schwarz no longer than
 γ·(‖p‖ + ‖k‖), by which the norm of the differences errs; its own rounding is a factor 1 − 2γ.
 """
 
@@ -87,7 +87,7 @@ def side(problem: Problem) -> int:
 
 
 def _sample(call: Call, dense: float) -> bool:
-    """Compute the bounds of some rows; tell whether few windows there may be better than the best."""
+    """Compute the bounds of some rows; tell whether few windows there may be the nearest."""
     problem = call.problem
     (height, width), (rows, cols) = problem.image_size, problem.map_size
     share = SAMPLE * dense / cost(problem)
@@ -101,7 +101,7 @@ def _sample(call: Call, dense: float) -> bool:
     band = dataclasses.replace(call, image=image, problem=part)
     for n, bounds in enumerate(of_blocks(band)):
         best = nearest(Direct(band, n), bounds)
-        survivors += np.count_nonzero(bounds.within(best))
+        survivors += int(np.count_nonzero(bounds.within(best)))
         windows += bounds.values.size
     return few(call, survivors * rows * cols * problem.templates // windows)
 
@@ -147,4 +147,3 @@ def of_blocks(call: Call) -> list[LowerBounds]:
             scale = (1 - 2 * share) / (unit * b * b * problem.channels)
             found.append(LowerBounds(values, scale, slack, 2))
     return found
-

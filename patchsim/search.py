@@ -77,10 +77,11 @@ def find(
 
     Notes
     -----
-    The result is that of measuring every window, sorting and suppressing. For l1, l2 and rmse without
-    weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.pruning`), wherever that is faster than their map. Otherwise time is that of the map,
-    and memory a map a template.
+    The result is that of measuring every window, sorting and suppressing. For l1, l2 and rmse
+    without weights most windows are left out by lower bounds from sums of blocks (see
+    `patchsim.pruning`), wherever that is likely to be faster than their map. Otherwise time is that
+    of the map; of ncc, zncc, ssim and intersection that of its error bound, too, which is several
+    times as long. Memory is a map a template.
 
     Examples
     --------
@@ -111,9 +112,11 @@ def find(
             score = direct.score(found.distance)
             if score < least:
                 continue
-            place = found.row * direct.stride[0], found.col * direct.stride[1]
-            made = entry.template, entry.scale, entry.angle, batch
-            match = Match(score, *place, *direct.size, *made)
+            y, x = found.row * direct.stride[0], found.col * direct.stride[1]
+            height, width = direct.size
+            match = Match(
+                score, y, x, height, width, entry.template, entry.scale, entry.angle, batch
+            )
             matches.append(refine(match, direct) if subpixel else match)
     return Matches(matches)
 
@@ -162,8 +165,6 @@ def _calls(
         weights = [w for n in members if (w := entries[n].weight) is not None]
         weight = torch.stack(weights) if weights else None
         kernels = kernels.float() if half else kernels
-        call = read(
-            image[None], kernels, metric, (stride, 0, 1), weight, data_range, backend
-        )
+        call = read(image[None], kernels, metric, (stride, 0, 1), weight, data_range, backend)
         calls.append((call, members))
     return calls

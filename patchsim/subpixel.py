@@ -1,4 +1,4 @@
-"""Where between pixels a template is nearest: at the bottom of parabolas through three distances."""
+"""Where between pixels a template is nearest: the bottom of parabolas through distances."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ class Suppression:
 
 
 @lru_cache(maxsize=4096)
-def overlapping(
-    kept: Pair, size: Pair, stride: Pair, max_overlap: float
-) -> tuple[Array, int, int]:
+def overlapping(kept: Pair, size: Pair, stride: Pair, max_overlap: float) -> tuple[Array, int, int]:
     """Tell which windows of one size overlap a kept one of another by more than `max_overlap`.
 
     Returns a mask over the windows around the kept one, and how many rows above and columns before

@@ -52,8 +52,8 @@ class Survey:
 
     def __init__(self, calls: list[tuple[Call, list[int]]]) -> None:
         self.groups = [group(*call) for call in calls]
-        each = [(n, d) for own in self.groups for n, d in zip(own.members, own.directs, strict=True)]
-        self.directs = [direct for _, direct in sorted(each, key=lambda pair: pair[0])]
+        each = {n: direct for n, direct, _ in self._each()}
+        self.directs = [each[n] for n in range(len(each))]
 
     def matches(self, k: int | None, most: float, max_overlap: float) -> list[Found]:
         """Find the nearest windows, no further than `most`, by greedy suppression."""
@@ -74,7 +74,7 @@ class Survey:
         changed = False
         for own in self.groups:
             if own.pruned:
-                survivors = sum(np.count_nonzero(bounds.within(limit)) for bounds in own.bounds)
+                survivors = sum(int(np.count_nonzero(b.within(limit))) for b in own.bounds)
                 if not pruning.few(own.call, survivors):
                     own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
                     changed = True
@@ -85,8 +85,8 @@ class Survey:
             yield from zip(own.members, own.directs, own.bounds, strict=True)
 
     def _seeds(self, k: int, max_overlap: float) -> list[float]:
-        """Return the distances of likely matches, the nearest first: those with the least bounds."""
-        windows = _joined([_least(n, *own, 4 * k + 8) for n, *own in self._each()])
+        """Return the distances of likely matches, of the least bounds, the nearest first."""
+        windows = _joined([_least(*own, 4 * k + 8) for own in self._each()])
         distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
         known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
@@ -116,8 +116,8 @@ class Survey:
                 mine = np.flatnonzero(template == n)
                 if len(mine):
                     places = windows.row[indices[mine]], windows.col[indices[mine]]
-                    pixels = (at * step for at, step in zip(places, direct.stride, strict=True))
-                    distances[mine] = direct.distances(*pixels, limit)
+                    y, x = (at * step for at, step in zip(places, direct.stride, strict=True))
+                    distances[mine] = direct.distances(y, x, limit)
             return distances
 
         return measure

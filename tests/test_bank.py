@@ -37,14 +37,14 @@ def test_quarter_turns_are_exact(quarters):
     assert torch.equal(entry.weight, weight.rot90(quarters, (1, 2)))
 
 
-def test_turning_is_counter_clockwise_and_near_quarters_continuous():
-    kernel = picture(12, 12)
-    near, exact = turned(Entry(kernel, None), 89.99), turned(Entry(kernel, None), 90)
-    inside = near.kernel[:, :12, :12]
-    assert (inside - exact.kernel).abs().max() < 0.01 or near.kernel.shape == (2, 13, 13)
-    middle = near.kernel[:, 1:-1, 1:-1] if near.kernel.shape[1] == 12 else None
-    if middle is not None:
-        assert (middle - exact.kernel[:, 1:-1, 1:-1]).abs().max() < 0.01
+def test_turning_is_counter_clockwise():
+    """As quarter turns are: half a degree before one, pixels have moved by a tenth at most."""
+    kernel = picture(13, 13)
+    near, exact = turned(Entry(kernel, None), 89.5), turned(Entry(kernel, None), 90)
+    middle = near.kernel[:, 1:-1, 1:-1]  # the box has grown by the rim
+    assert near.kernel.shape == (2, 14, 14)
+    halfway = torch.nn.functional.avg_pool2d(exact.kernel[None], 2, 1)[0]  # (2, 12, 12)
+    assert (middle - halfway).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("angle", [10, 45, -30, 200])
@@ -53,9 +53,13 @@ def test_a_turned_template_is_found_in_a_turned_picture(angle):
     kernel = picture(21, 21)
     entry = turned(Entry(kernel, None), angle)
     back = turned(Entry(entry.kernel, entry.weight), -angle)
-    top, left = (back.kernel.shape[1] - 21) // 2, (back.kernel.shape[2] - 21) // 2
-    centre = back.kernel[:, top + 6 : top + 15, left + 6 : left + 15]
-    assert (centre - kernel[:, 6:15, 6:15]).abs().max() < 0.06
+    centre, own = back.kernel, kernel
+    if (back.kernel.shape[1] - 21) % 2:  # half a pixel apart
+        own = torch.nn.functional.avg_pool2d(kernel[None], 2, 1)[0]
+    side = own.shape[1] - 12
+    first = (centre.shape[1] - side) // 2
+    centre = centre[:, first : first + side, first : first + side]
+    assert (centre - own[:, 6:-6, 6:-6]).abs().max() < 0.03
     assert entry.weight is not None
     assert set(entry.weight.unique().tolist()) == {0, 1}
     assert not entry.weight[:, 0, 0].any()

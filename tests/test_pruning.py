@@ -1,5 +1,6 @@
 """Bounds never exceed the exact distance."""
 
+import dataclasses
 import math
 from fractions import Fraction
 from unittest import mock
@@ -7,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import patchsim
@@ -29,34 +30,35 @@ def exact_means(case, metric, call):
 
 def assert_below(bounds, means, spoiled):
     for own, mean, spoil in zip(bounds, means, spoiled, strict=True):
-        lower = own(own.values)
         for i in np.ndindex(mean.shape):
-            if not spoil[i]:
-                assert math.isnan(lower[i]) or lower[i] == -math.inf or lower[i] <= mean[i], i
-                with_it = own.within(float(mean[i])) if mean[i] < 1e300 else None
-                assert with_it is None or with_it[i]
+            if not spoil[i] and mean[i] < 1e300:
+                [lower] = own(own.values[i].reshape(1))
+                assert lower == -math.inf or Fraction(lower) <= mean[i] * (1 + Fraction(2) ** -50)
+                assert own.within(float(mean[i]) * (1 + 2.0**-50))[i]
 
 
-def simple(case):
-    """The case as `find` sees it: one image, no padding or dilation."""
-    assume(case.image.dim() == 3 or len(case.image) == 1)
-    assume(case.padding == (0, 0) and case.dilation == (1, 1))
+def searched(case):
+    """The case as `find` sees it: one image, no padding, dilation or overhang."""
+    image = case.image.detach().reshape(-1, *case.image.shape[-3:])[:1]
+    kernel, weight = case.kernel.detach(), case.weight
+    kernel = kernel.reshape(-1, *kernel.shape[-3:])[..., : image.shape[2], : image.shape[3]]
+    weight = None if weight is None else weight[..., : image.shape[2], : image.shape[3]]
+    where = {"padding": (0, 0), "dilation": (1, 1)}
+    return dataclasses.replace(case, image=image, kernel=kernel, weight=weight, **where)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks(metric, dtype, data, side):
-    case = data.draw(cases(dtype, finite=False))
-    simple(case)
-    assume(case.weight is None)
-    image = case.image.reshape(1, *case.image.shape[-3:]).detach()
-    kernel = case.kernel.reshape(-1, *case.kernel.shape[-3:]).detach()
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
+    case = dataclasses.replace(case, weight=None)
+    assume(min(case.kernel.shape[2:]) > 1)
     geometry = case.stride, 0, 1
-    call = read(image, kernel, metric, geometry, None, case.data_range, "auto")
-    assume(pruning.possible(call))
+    call = read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    assert pruning.possible(call)
     largest = 2 ** int(math.log2(min(side, *call.problem.kernel_size)))
-    with mock.patch.object(pruning, "side", lambda problem: largest):
+    with mock.patch.object(pruning, "side", return_value=largest):
         bounds = pruning.of_blocks(call)
     assert_below(bounds, *exact_means(case, metric, call))
 
@@ -65,17 +67,15 @@ def test_blocks(metric, dtype, data, side):
 @pytest.mark.parametrize("metric", ["l1", "l2", "hamming", "l4"])
 @given(st.data())
 def test_maps(metric, dtype, data):
-    case = data.draw(cases(dtype, finite=False))
-    simple(case)
-    image = case.image.reshape(1, *case.image.shape[-3:]).detach()
-    kernel = case.kernel.reshape(-1, *case.kernel.shape[-3:]).detach()
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
     geometry = case.stride, 0, 1
-    call = read(image, kernel, metric, geometry, case.weight, case.data_range, "auto")
+    call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
     bounds = lower_bounds.of_maps(call)
     assert_below(bounds, *exact_means(case, metric, call))
 
 
 @pytest.mark.parametrize("backend", ["fused", "conv2d", "fft", "shift"])
+@settings(max_examples=20)
 @given(st.integers(0, 99))
 def test_one_number_bounds_the_error_of_every_window(backend, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -94,20 +94,15 @@ def test_one_number_bounds_the_error_of_every_window(backend, seed):
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])
-def test_photos_are_pruned_and_noise_is_not(metric):
+def test_smooth_images_are_pruned(metric):
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(1, 3, 16, 24, generator=generator)
-    photo = torch.nn.functional.interpolate(rough, size=(512, 768), mode="bicubic")[0]
-    noise = torch.rand(3, 512, 768, generator=generator)
-    counts = []
-    for image in (photo, noise):
-        kernel = image[:, 100:164, 200:264] + 0.02 * torch.randn(3, 64, 64, generator=generator)
-        call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
-        [bounds] = pruning.of_blocks(call)
-        best = patchsim.distance(image, kernel, metric).min()
-        counts.append(np.count_nonzero(bounds.within(float(best))))
-    assert counts[0] < 1000
-    assert 10 * counts[0] < counts[1] or metric == "l1"
+    image = torch.nn.functional.interpolate(rough, size=(512, 768), mode="bicubic")[0]
+    kernel = image[:, 100:164, 200:264] + 0.02 * torch.randn(3, 64, 64, generator=generator)
+    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
+    [bounds] = pruning.of_blocks(call)
+    best = patchsim.distance(image, kernel, metric).min()
+    assert np.count_nonzero(bounds.within(float(best))) < 1000
 
 
 def test_what_cannot_be_pruned():

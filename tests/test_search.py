@@ -101,9 +101,7 @@ def images(draw):
 @st.composite
 def searches(draw):
     image = draw(images())
-    sizes = draw(
-        st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=1, max_size=3)
-    )
+    sizes = draw(st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=1, max_size=3))
     kernels = []
     for h, w in sizes:
         y, x = draw(st.integers(0, image.shape[1] - h)), draw(st.integers(0, image.shape[2] - w))
@@ -136,7 +134,9 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
     assume(metric != "l4" or case["image"].dtype is not torch.int16)  # beyond 64 bits
     means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
-    assert found_by(case, metric, backend=backend) == greedy(means, sizes, score_of(metric), **rest(case))
+    assert found_by(case, metric, backend=backend) == greedy(
+        means, sizes, score_of(metric), **rest(case)
+    )
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
@@ -146,9 +146,11 @@ def test_pruning_changes_nothing(metric, case, side, many):
     means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
     with (
-        mock.patch.object(pruning, "promising", lambda call: True),
-        mock.patch.object(pruning, "few", lambda call, survivors: True),
-        mock.patch.object(pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))),
+        mock.patch.object(pruning, "promising", return_value=True),
+        mock.patch.object(pruning, "few", return_value=True),
+        mock.patch.object(
+            pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
+        ),
         mock.patch.object(direct, "MANY", max(2, many)),
         mock.patch.object(survey, "MANY", many),
     ):
@@ -253,7 +255,7 @@ def test_windows_with_nan_or_inf_never_match(metric, value):
     assert len(found) == 81 - 16
     image[:] = value
     assert len(patchsim.find(image, kernel, metric, k=None)) == 0
-    with mock.patch.object(pruning, "promising", lambda call: True):
+    with mock.patch.object(pruning, "promising", return_value=True):
         assert len(patchsim.find(image, kernel, metric, k=None)) == 0
 
 
@@ -264,7 +266,7 @@ def test_numbers_of_any_size(metric, size):
     generator = torch.Generator().manual_seed(0)
     image = (torch.rand(1, 20, 20, generator=generator) * size).float()
     kernel = image[:, 9:17, 3:11]
-    with mock.patch.object(pruning, "promising", lambda call: True):
+    with mock.patch.object(pruning, "promising", return_value=True):
         [match] = patchsim.find(image, kernel, metric)
     assert match.score == 1
     assert torch.equal(image[:, match.y : match.y + 8, match.x : match.x + 8], kernel)
