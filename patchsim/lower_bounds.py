@@ -65,11 +65,11 @@ def of_maps(call: Call) -> list[LowerBounds]:
         return _of_statistic(call)
     metric = _unfinished(call.metric)
     call = dataclasses.replace(call, metric=metric)
+    maps = clean(call.map("mean", similarity=False))
     if metric.majorant is None and call.problem.value_range is None:
         slacks = [np.inf] * call.problem.templates  # no error bound is known
     else:
         slacks = call.worst().tolist()
-    maps = clean(call.map("mean", similarity=False))
     # Sums in float64 err, too, by as much less as its unit is smaller.
     more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
     # Where a map may have overflowed, all windows are looked at.

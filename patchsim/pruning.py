@@ -35,14 +35,17 @@ from patchsim.problem import Problem
 POWERS = {"abs((p-k))": 1, "((p-k)*(p-k))": 2}
 
 #: Seconds for a value of the image, for a window and for a block of a window, and for each tap of a
-#: window that is scored: what pruning takes on the machine of the backends' default rates.
-PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.4e-9, 1.2e-9, 0.05e-9, 0.1e-9
+#: window that is measured: what pruning takes on the machine of the backends' default rates.
+PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.2e-9, 1.0e-9, 0.05e-9, 0.2e-9
 #: Seconds of a search by blocks, however small.
 FIXED = 1e-3
+#: Shares of the time of a map that bounds may take where few windows are left, or else without
+#: asking a sample; that a sample may take; and measuring what is left.
+BOUNDS, TRIAL, SAMPLE, MEASURING = 0.8, 0.12, 0.15, 0.3
+#: A sample's bands of windows, and the rows of each.
+BANDS, ROWS = 3, 16
 #: Sums from which their squares may overflow.
 _LARGE = 1e15
-#: Shares of the time of a dense map that a sample may take, the bounds themselves, and scoring.
-SAMPLE, TRIAL, SCORING = 0.1, 0.15, 0.3
 
 
 def possible(call: Call) -> bool:
@@ -57,9 +60,15 @@ def possible(call: Call) -> bool:
 def promising(call: Call) -> bool:
     """Tell whether bounds by blocks are likely to be faster than the call's map."""
     dense, own = seconds(call), cost(call.problem)
-    if own > dense / 2:
+    if own > BOUNDS * dense:
         return False
-    return own <= TRIAL * dense or _sample(call, dense)
+    if own <= TRIAL * dense:
+        return True
+    rows = ROWS * call.problem.stride[0] + call.problem.kernel_size[0]
+    share = BANDS * rows / call.problem.image_size[0]
+    if share > 0.5 or share * own > SAMPLE * dense:
+        return False
+    return few(call, round(_sample(call, rows) * math.prod(call.problem.map_size)))
 
 
 def seconds(call: Call) -> float:
@@ -77,8 +86,8 @@ def cost(problem: Problem) -> float:
 
 
 def few(call: Call, survivors: int) -> bool:
-    """Tell whether it is faster to score so many windows than to compute the call's map."""
-    return survivors * call.problem.taps * PER_TAP <= SCORING * seconds(call)
+    """Tell whether it is faster to measure so many windows than to compute the call's map."""
+    return survivors * call.problem.taps * PER_TAP <= MEASURING * seconds(call)
 
 
 def side(problem: Problem) -> int:
@@ -86,32 +95,34 @@ def side(problem: Problem) -> int:
     return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
 
 
-def _sample(call: Call, dense: float) -> bool:
-    """Compute the bounds of some rows; tell whether few windows there may be the nearest."""
-    problem = call.problem
-    (height, width), (rows, cols) = problem.image_size, problem.map_size
-    share = SAMPLE * dense / cost(problem)
-    tall = int(share * height)
-    if tall < problem.kernel_size[0] + problem.stride[0]:
-        return False
-    top = (height - tall) // 2
-    image = call.image[:, :, top : top + tall]
-    part = dataclasses.replace(call.problem, image_size=(tall, width))
-    survivors, windows = 0, 0
-    band = dataclasses.replace(call, image=image, problem=part)
-    for n, bounds in enumerate(of_blocks(band)):
-        best = nearest(Direct(band, n), bounds)
-        survivors += int(np.count_nonzero(bounds.within(best)))
-        windows += bounds.values.size
-    return few(call, survivors * rows * cols * problem.templates // windows)
+def _sample(call: Call, rows: int) -> float:
+    """Return how many windows a place the bounds are likely to leave, in bands of the image."""
+    height, width = call.problem.image_size
+    problem = dataclasses.replace(call.problem, image_size=(rows, width))
+    survivors = 0
+    for number in range(BANDS):
+        top = (height - rows) * (2 * number + 1) // (2 * BANDS)
+        image = call.image[:, :, top : top + rows]
+        bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
+        pairs = zip(bounds, _fine(call), strict=True)
+        survivors += sum(int(np.count_nonzero(own.within(fine))) for own, fine in pairs)
+    return survivors / (BANDS * math.prod(problem.map_size))
 
 
-def nearest(direct: Direct, bounds: LowerBounds) -> float:
-    """Return the distance of the best of a few windows with the least bounds, one a row."""
-    rows = bounds.values.min(1).argsort()[:8]
-    cols = bounds.values[rows].argmin(1)
-    places = rows * direct.stride[0], cols * direct.stride[1]
-    return float(direct.distances(*places).min())
+def _fine(call: Call) -> list[float]:
+    """Guess how far the matches are: as far as the templates are from the means of 2·2 pixels.
+
+    It is noise that keeps a match from being a copy, and where images are smooth there is little
+    but noise within so few pixels. Of l2 their means take away one part in four.
+    """
+    metric = call.metric
+    assert isinstance(metric, Metric)
+    height, width = (length // 2 * 2 for length in call.problem.kernel_size)
+    kernel = call.kernel[:, :, :height, :width].double()
+    means = torch.nn.functional.avg_pool2d(kernel, 2)
+    means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    sums = metric.pointwise(kernel, means).sum((1, 2, 3)) / Direct(call, 0).unit
+    return [4 / 3 * float(own) for own in sums]
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:

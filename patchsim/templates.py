@@ -230,6 +230,7 @@ def kernel(image, steps, shape, stride, repeats, first, last):
     rows, cols = repeats.shape
     length = (cols - 1) * across + width
     equal, count = np.empty(length, np.int32), np.zeros(length, np.int32)
+    run = np.empty(length, np.int32)
     for y in range(first * down, (last - 1) * down + height):
         equal[:] = 1
         for c in range(channels):
@@ -244,14 +245,12 @@ def kernel(image, steps, shape, stride, repeats, first, last):
         if top < first * down or top % down:
             continue
         line, same = repeats[top // down], 0
-        line[:] = False
-        if count.max() < height:
-            continue
         for x in range(length):
             same = same + 1 if count[x] >= height else 0
-            start = x - width + 1
-            if same >= width and start % across == 0:
-                line[start // across] = True
+            run[x] = same
+        ends = run[width - 1 :]
+        for x in range(cols):
+            line[x] = ends[x * across] >= width
 """
 
 #: See `patchsim.jit.blocks`.
