@@ -106,7 +106,7 @@ def template_bank(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax)
     pictures = [_visible(entry) for entry in entries]
-    columns = math.ceil(math.sqrt(len(pictures)))
+    columns = math.ceil(math.sqrt(2 * len(pictures)))  # a sheet wider than high
     height, width = (max(p.shape[axis] for p in pictures) + 2 for axis in (0, 1))
     sheet = np.ones((math.ceil(len(pictures) / columns) * height, columns * width, 3))
     for i, picture in enumerate(pictures):
@@ -119,12 +119,15 @@ def template_bank(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
 
 
 def _visible(entry: Entry) -> np.ndarray[Any, np.dtype[Any]]:
-    """Return a template's pixels as RGB in 0 to 1, white where they don't count."""
+    """Return the part of a template that counts as RGB in 0 to 1, white between."""
     pixels = _unit(entry.kernel).expand(3, -1, -1).permute(1, 2, 0).double().numpy()
     if entry.weight is None:
         return pixels
-    weight = entry.weight.amax(0).double().clamp(0, 1).numpy()[:, :, None]
-    return np.asarray(pixels * weight + 1 - weight)
+    weight = entry.weight.amax(0).double().clamp(0, 1).numpy()
+    rows, cols = (np.flatnonzero(weight.any(axis)) for axis in (1, 0))
+    part = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    weight = weight[part][:, :, None]
+    return np.asarray(pixels[part] * weight + 1 - weight)
 
 
 def _unit(image: Tensor) -> Tensor:
@@ -171,8 +174,8 @@ def save_figure(
     label: str,
 ) -> None:
     """Write one picture of matches, templates and the map of the best match's template."""
-    figure = Figure(figsize=(12, 6), layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1), height_ratios=(1, 1.25))
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1), height_ratios=(1, 1.5))
     axes = draw_matches(image, matches, figure.add_subplot(grid[:, 0]))
     axes.set_axis_off()
     axes.set_title("matches", loc="left")
