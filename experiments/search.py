@@ -132,7 +132,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
             _draw_times(ax, harness.pick(rows, metric=metric, taps=taps))
             ax.set_title(f"{metric}, {taps}×{taps}")
     for ax in axes[-1]:
-        ax.set_xlabel("ms a search (median); % of windows that blocks leave")
+        ax.set_xlabel("ms a search (median), and the share of\nwindows that bounds by blocks leave")
+    axes[0, 0].invert_yaxis()  # shared by all
     handles = axes[-1, 0].get_legend_handles_labels()
     drawing.legend(*handles, loc="outside upper center", ncols=3)
     return {"search": drawing}
@@ -149,11 +150,12 @@ def _draw_times(ax: Any, rows: Table) -> None:
         ax.barh(places, times, 0.25, color=colour, label=name)
         if name == "find":
             for y, row in zip(places, own.values(), strict=True):
-                text = f" {100 * row['left']:.2g} %"
-                ax.text(row["median_ms"], y, text, va="center", fontsize=8, color=GREY)
+                longest = max(r["median_ms"] for r in rows if r["image"] == row["image"])
+                text = f" {100 * row['left']:.1g} %" if row["left"] < 0.1 else f" {row['left']:.0%}"
+                ax.text(longest, y, text, va="center", fontsize=8, color=GREY)
     ax.set_yticks(range(len(kinds)), kinds)
     ax.set(xscale="log")
-    ax.invert_yaxis()
+    ax.margins(x=0.25)
     ax.grid(visible=False, axis="y")
 
 

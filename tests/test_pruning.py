@@ -49,6 +49,7 @@ def searched(case):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2"])
+@settings(max_examples=50)
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks(metric, dtype, data, side):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
@@ -65,6 +66,7 @@ def test_blocks(metric, dtype, data, side):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2", "l4"])
+@settings(max_examples=50)
 @given(st.data())
 def test_maps(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
@@ -129,6 +129,7 @@ def found_by(case, metric, **options):
 
 
 @pytest.mark.parametrize("metric", EXACT)
+@settings(max_examples=50)
 @given(searches(), st.sampled_from(["auto", "unfold"]))
 def test_a_search_is_that_of_all_windows(metric, case, backend):
     assume(metric != "l4" or case["image"].dtype is not torch.int16)  # beyond 64 bits
@@ -140,6 +141,7 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
+@settings(max_examples=60)
 @given(searches(), st.sampled_from([1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
     """Blocks of any size, and windows that repeat others looked for however few there are."""
@@ -158,6 +160,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
 
 
 @pytest.mark.parametrize("metric", ROUNDED)
+@settings(max_examples=30)
 @given(searches())
 def test_a_search_of_rounded_scores_is_greedy(metric, case):
     """Whose order is that of exact scores, up to the rounding of float64."""
@@ -198,6 +201,7 @@ def assert_greedy(found, scores, sizes, stride, k, threshold, max_overlap, slack
         assert all(-other[0] < least + slack for other in left)
 
 
+@settings(max_examples=50)
 @given(searches(), st.sampled_from(["l1", "l2", "hamming"]), st.integers(0, 9))
 def test_weights(case, metric, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -219,18 +223,19 @@ def test_weights(case, metric, seed):
 @pytest.mark.parametrize("variant", patchsim.variants(), ids=str)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_a_copy_scores_exactly_1_on_every_backend(variant, dtype):
-    image = PHOTO[:, 100:140, 220:270]
+    image = PHOTO[:, 100:125, 220:247]
     image = image if dtype is torch.uint8 else (image + 0.25) / 300
-    kernel = image[:, 11:20, 23:31]
+    kernel = image[:, 11:17, 13:18]
     arguments = image, kernel, variant.metric
     try:
         patchsim.similarity(*arguments, backend=variant.backend)
     except ValueError:
         return  # refused for this dtype
     [match] = patchsim.find(*arguments, backend=variant.backend)
-    assert (match.score, match.y, match.x) == (1.0, 11, 23)
+    assert (match.score, match.y, match.x) == (1.0, 11, 13)
 
 
+@settings(max_examples=20)
 @given(st.integers(0, 20), st.sampled_from(["l1", "l2", "zncc", "ssim"]))
 def test_batches_are_searched_one_by_one(seed, metric):
     generator = torch.Generator().manual_seed(seed)
