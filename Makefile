@@ -20,7 +20,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/patchsim match $(IMAGES)/astronaut.png $(IMAGES)/badge.png --output $(RESULTS)/demo-match.png --heatmap $(RESULTS)/demo-map.png
-	@echo 'wrote $(RESULTS)/demo-match.png and $(RESULTS)/demo-map.png'
+	$(BIN)/patchsim match $(IMAGES)/astronaut.png $(IMAGES)/turned.png --scales=0.7,0.8,0.9 --angles=-45:45:15 --subpixel --figure $(RESULTS)/demo.png
+	@echo 'wrote $(RESULTS)/demo.png, demo-match.png and demo-map.png'
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "accuracy",
     "channels",
     "detection",
+    "search",
     "example",
     "gradients",
 )

@@ -3,12 +3,14 @@
 from patchsim import options
 from patchsim.api import Variant, distance, error_bound, plan, similarity, variants
 from patchsim.backends.lowrank import lowrank
+from patchsim.matches import Match, Matches
 from patchsim.metrics import Expansion, Metric, Statistic, register
-from patchsim.search import Match, find
+from patchsim.search import find
 
 __all__ = [
     "Expansion",
     "Match",
+    "Matches",
     "Metric",
     "Statistic",
     "Variant",

@@ -8,6 +8,8 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -85,3 +87,12 @@ def rounded(
     )
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     return error.masked_fill(~(magnitude < info.max), torch.inf)
+
+
+def finite_range(image: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest finite value; 0 if none is."""
+    low, high = (float(bound) for bound in image.detach().aminmax())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    low, high = (float(bound) for bound in image.detach().nan_to_num(0, 0, 0).aminmax())
+    return low, high

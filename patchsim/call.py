@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from patchsim import bounds, tiling
+from patchsim import algebra, bounds, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.finish import Finish, Reduction, Score, converted
@@ -43,7 +43,7 @@ class Call:
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, Score(self.map_dtype, similarity))
             return self._run(backend.run, _as_it_is, backend)
-        output = self._run(self.backend.run, self._finish(reduction, similarity), self.backend)
+        output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
         return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
 
     def bound(self, reduction: Reduction) -> Tensor:
@@ -53,13 +53,50 @@ class Call:
             backend = self._adapted(reduction, score)
             function, done = backend.error, score.error
         else:
-            backend, function = self.backend, _Error(self.backend, self._finish(reduction, True))
+            backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
             error = self._run(function, done, backend)
         if self.prepare and reduction == "mean":
             error = converted(error, 3 + error, self.map_dtype)
         return error
+
+    def worst(self) -> Tensor:
+        """Bound the errors of distances to each template, (N,), by one number for all windows.
+
+        It is the bound of a flat window that differs as much from the templates' mean as any of the
+        image's finite values: bounds grow with magnitudes. Statistics have none.
+        """
+        finish, problem = self.finish("mean", similarity=False), self.problem
+        one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
+        kernel = self.kernel.detach().to(problem.value_dtype)
+        image, arguments = kernel.new_zeros(()), list[Problem]()
+        if problem.value_range is None:
+            middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed)).double()
+            low, high = (middle.new_tensor(end) for end in bounds.finite_range(self.image))
+            image = torch.where(high - middle > middle - low, high, low)
+            arguments = [] if self.backend.local else [problem]
+        weight = None if self.weight is None else self.weight.to(problem.value_dtype)
+        bound = _Error(self.backend, finish)
+        image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)
+        error = bound(self.metric.summed, one, image, kernel, weight, *arguments)
+        return error.amax((0, 2, 3))
+
+    def ready(self) -> Call:
+        """Return the call of the images that backends see: completed with zeros and prepared."""
+        if self.prepare is None:
+            return self
+        (top, bottom, left, right), (below, beside) = self.problem.pads, self.problem.overhang
+        missing = left, right + beside, top, bottom + below
+        image = self.prepare(torch.nn.functional.pad(self.image, missing))
+        size = image.shape[2], image.shape[3]
+        problem = replace(self.problem, image_size=size, pads=(0, 0, 0, 0))
+        return replace(self, image=image, problem=problem, prepare=None)
+
+    @property
+    def span(self) -> float:
+        """The data range, given or by default."""
+        return _data_range(self.data_range, self.problem.dtype)
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
@@ -76,10 +113,10 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        data_range = _data_range(self.data_range, self.problem.dtype)
-        return adapt(self.backend, self.metric, data_range, score)
+        return adapt(self.backend, self.metric, self.span, score)
 
-    def _finish(self, reduction: Reduction, similarity: bool) -> Finish:
+    def finish(self, reduction: Reduction, similarity: bool) -> Finish:
+        """Tell how window sums become a map; statistics have none."""
         assert isinstance(self.metric, Metric)
         if reduction not in ("mean", "sum"):
             raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
@@ -98,7 +135,13 @@ class _Error:
     finish: Finish
 
     def __call__(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+        self,
+        metric: Metric,
+        problem: Problem,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        *whole: Problem,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.total * metric.peak(*problem.value_range)
@@ -106,7 +149,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight),
+                self.backend.error(metric, problem, image, kernel, weight, *whole),
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)

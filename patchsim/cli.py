@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
@@ -15,9 +14,10 @@ from torch import Tensor
 
 import patchsim
 from patchsim.backends import BACKENDS, Backend
+from patchsim.bank import Entry, bank
+from patchsim.matches import Match, Matches
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import Problem, problem_of
-from patchsim.search import Match, peaks
 
 MATCHES, NO_MATCH, BAD_INPUT = 0, 1, 2
 
@@ -53,23 +53,10 @@ def _parser() -> argparse.ArgumentParser:
 
     match = commands.add_parser(
         "match",
-        help="find a template in a scene",
-        description="Find a template in a scene. Exits 0 with matches, 1 with none, 2 on errors.",
+        help="find templates in a scene",
+        description="Find templates in a scene. Exits 0 with matches, 1 with none, 2 on errors.",
     )
-    match.add_argument("scene", metavar="SCENE", help="image file to search in")
-    match.add_argument("template", metavar="TEMPLATE", help="image file to search for")
-    match.add_argument("--metric", default="l1", help=", ".join(METRICS) + " (default: l1)")
-    match.add_argument(
-        "--backend", default="auto", help=", ".join(BACKENDS) + " or auto (default: auto)"
-    )
-    match.add_argument("--stride", type=int, default=1, help="pixels between windows (default: 1)")
-    match.add_argument(
-        "--top", type=int, default=1, metavar="K", help="matches at most (default: 1)"
-    )
-    match.add_argument("--threshold", type=float, help="least score of a match")
-    match.add_argument("--output", metavar="PNG", help="write the scene with the matches drawn in")
-    match.add_argument("--heatmap", metavar="PNG", help="write the similarity map")
-    match.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_match(match)
     match.set_defaults(run=_match)
 
     variants = commands.add_parser("variants", help="list the metrics and backends")
@@ -87,31 +74,120 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_match(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``patchsim match``."""
+    add = parser.add_argument
+    add("scene", metavar="SCENE", help="image file to search in")
+    add("templates", metavar="TEMPLATE", nargs="+", help="image files to search for; transparent "
+        "pixels don't count")  # fmt: skip
+    add("--metric", default="l1", help=", ".join(METRICS) + " (default: l1)")
+    add("--backend", default="auto", help=", ".join(BACKENDS) + " or auto (default: auto)")
+    add("--stride", type=int, default=1, help="pixels between windows (default: 1)")
+    add("--top", type=int, default=1, metavar="K", help="matches at most (default: 1)")
+    add("--threshold", type=float, help="least score of a match")
+    add("--max-overlap", type=float, default=0.3, metavar="IOU", help="overlap of matches at most, "
+        "0 to 1 (default: 0.3)")  # fmt: skip
+    add("--scales", type=_numbers, help="sizes of the templates, such as 0.8,1,1.25")
+    add("--angles", type=_numbers, help="degrees by which they are turned counter-clockwise, such "
+        "as --angles=-10,0,10 or --angles=-30:30:5")  # fmt: skip
+    add("--mask", metavar="FILE", help="image whose black pixels don't count in the template")
+    add("--subpixel", action="store_true", help="refine places between pixels")
+    add("--output", metavar="PNG", help="write the scene with the matches drawn in")
+    add("--heatmap", metavar="PNG", help="write the best match's similarity map")
+    add("--figure", metavar="PNG", help="write matches, templates and map in one picture")
+    add("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _numbers(text: str) -> list[float]:
+    """Read numbers between commas, or START:STOP:STEP, of which STOP is the last."""
+    if text.count(":") != 2:
+        return [float(number) for number in text.split(",")]
+    start, stop, step = (float(number) for number in text.split(":"))
+    count = math.floor((stop - start) / step + 1e-9) + 1
+    return [start + i * step for i in range(count)]
+
+
+_numbers.__name__ = "list of numbers"  # as argparse calls it
+
+
 def _match(options: argparse.Namespace) -> int:
     from patchsim.images import read_images
 
-    scene, template = read_images(options.scene, options.template)
-    scores = _similarity(scene, template, options)
-    size = template.shape[1], template.shape[2]
-    matches = peaks(scores, size, options.stride, k=options.top, threshold=options.threshold)
-    print(_json(matches) if options.json else _table(matches))
-    if options.output or options.heatmap:
-        from patchsim import plots
-
-        if options.output:
-            plots.save_matches(options.output, scene, matches)
-        if options.heatmap:
-            plots.save_map(options.heatmap, scores, f"similarity ({options.metric})")
+    scene, *templates = read_images(options.scene, *options.templates)
+    weights = _weights(options)
+    matches = patchsim.find(
+        scene,
+        templates,
+        options.metric,
+        k=options.top,
+        threshold=options.threshold,
+        max_overlap=options.max_overlap,
+        stride=options.stride,
+        weight=weights,
+        subpixel=options.subpixel,
+        scales=options.scales,
+        angles=options.angles,
+        backend=options.backend,
+    )
+    print(json.dumps(matches.to_dicts(), indent=2) if options.json else matches)
+    if options.output or options.heatmap or options.figure:
+        _draw(scene, templates, weights, matches, options)
     return MATCHES if matches else NO_MATCH
 
 
-def _similarity(scene: Tensor, template: Tensor, options: argparse.Namespace) -> Tensor:
+def _weights(options: argparse.Namespace) -> list[Tensor | None]:
+    """Read the mask, or the templates' transparency."""
+    from patchsim.images import read_alpha, read_mask
+
+    if options.mask is None:
+        return [read_alpha(path) for path in options.templates]
+    if len(options.templates) > 1:
+        raise ValueError("--mask goes with one template; give several transparent pixels instead")
+    return [read_mask(options.mask)]
+
+
+def _draw(
+    scene: Tensor,
+    templates: list[Tensor],
+    weights: list[Tensor | None],
+    matches: Matches,
+    options: argparse.Namespace,
+) -> None:
+    """Write the pictures that are asked for."""
+    from patchsim import plots
+
+    if options.output:
+        plots.save_matches(options.output, scene, matches)
+    if not (options.heatmap or options.figure):
+        return
+    given = [
+        Entry(own, None if w is None else w.expand_as(own), n)
+        for n, (own, w) in enumerate(zip(templates, weights, strict=True))
+    ]
+    entries = bank(given, options.scales, options.angles)
+    best = next((e for m in matches for e in entries if _made(e) == _made(m)), entries[0])
+    scores = _similarity(scene, best.kernel, options, best.weight)
+    label = f"similarity ({options.metric})"
+    if options.heatmap:
+        plots.save_map(options.heatmap, scores, label)
+    if options.figure:
+        plots.save_figure(options.figure, scene, matches, entries, scores, label)
+
+
+def _made(of: Entry | Match) -> tuple[int, float, float]:
+    """Tell which template something is made of, and how."""
+    return of.template, of.scale, of.angle
+
+
+def _similarity(
+    scene: Tensor, template: Tensor, options: argparse.Namespace, weight: Tensor | None = None
+) -> Tensor:
     """Compute the map, in bands of rows where it takes long, to show how far it is."""
     from tqdm import tqdm
 
     problem = problem_of(scene, template, options.stride)
     (rows, _), (height, _) = problem.map_size, problem.kernel_size
-    plan = patchsim.plan(scene, template, options.metric, stride=options.stride)
+    plan = patchsim.plan(scene, template, options.metric, stride=options.stride, weight=weight)
     seconds = plan.seconds.get(options.backend, plan.seconds[plan.backend])
     # Neighbouring bands share `height` rows of the scene: keep that a small part.
     band = rows if seconds < LONG else max(math.ceil(rows / 20), 4 * height // options.stride)
@@ -127,21 +203,12 @@ def _similarity(scene: Tensor, template: Tensor, options: argparse.Namespace) ->
                     template,
                     options.metric,
                     stride=options.stride,
+                    weight=weight,
                     backend=options.backend,
                 )
             )
             progress.update(last + 1 - first)
     return torch.cat(bands)
-
-
-def _table(matches: Sequence[Match]) -> str:
-    lines = [f"{'score':>8} {'x':>6} {'y':>6} {'width':>6} {'height':>6}"]
-    lines += [f"{m.score:8.4f} {m.x:6} {m.y:6} {m.width:6} {m.height:6}" for m in matches]
-    return "\n".join(lines) if matches else "no match"
-
-
-def _json(matches: Sequence[Match]) -> str:
-    return json.dumps([dataclasses.asdict(match) for match in matches], indent=2)
 
 
 def _variants(options: argparse.Namespace) -> int:

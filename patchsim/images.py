@@ -40,6 +40,42 @@ def read_images(*paths: str | Path) -> list[Tensor]:
     return [torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for array in arrays]
 
 
+def read_alpha(path: str | Path) -> Tensor | None:
+    """Read how opaque an image file is, as weights of its pixels.
+
+    Returns
+    -------
+    Tensor, shape (H, W), float32 in 0 to 1
+        None where all of it is opaque.
+
+    Raises
+    ------
+    OSError
+        For a file that doesn't exist or is no image.
+    """
+    image = _open(path)
+    if not image.has_transparency_data:
+        return None
+    alpha = np.array(image.convert("RGBA").getchannel("A")).astype(np.float32) / 255
+    return None if bool((alpha == 1).all()) else torch.from_numpy(alpha)
+
+
+def read_mask(path: str | Path) -> Tensor:
+    """Read an image file as weights: black pixels don't count, white ones do.
+
+    Returns
+    -------
+    Tensor, shape (H, W), float32 in 0 to 1
+
+    Raises
+    ------
+    OSError
+        For a file that doesn't exist or is no image.
+    """
+    grey = np.array(_open(path).convert("L")).astype(np.float32) / 255
+    return torch.from_numpy(grey)
+
+
 def _open(path: str | Path) -> Image.Image:
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image)

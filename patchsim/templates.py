@@ -177,6 +177,138 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
                     here[x] = ends[x * across] - integral[x * across]
 """
 
+#: Sums d(p, k) of single windows, column by column, then over columns: see `patchsim.jit.direct`.
+DIRECT = """
+def kernel(image, steps, values, {weights_argument}rows, cols, limit, sums, first, last):
+    to_channel, to_row = steps
+    channels, height, width = values.shape
+    columns = np.empty(width)
+    for i in range(first, last):
+        start, total = rows[i] * to_row + cols[i], 0.0
+        columns[:] = 0
+        for c in range(channels):
+            for y in range(height):
+                base = start + c * to_channel + y * to_row
+                pixels, taps = image[base : base + width], values[c, y]
+                {weights}
+                for x in range(width):
+                    columns[x] = term(columns[x], np.float64(pixels[x]), taps[x]{weight})
+                if y % 8 == 7 or y == height - 1:
+                    total = columns.sum()
+                    if total > limit:
+                        break
+            if total > limit:
+                break
+        sums[i] = np.inf if total > limit else total
+"""
+
+#: See `patchsim.jit.repeats`.
+REPEATS = """
+def kernel(image, steps, shape, stride, repeats, first, last):
+    (to_channel, to_row), (channels, height, width) = steps, shape
+    down, across = stride
+    rows, cols = repeats.shape
+    length = (cols - 1) * across + width
+    equal, count = np.empty(length, np.int32), np.zeros(length, np.int32)
+    run = np.empty(length, np.int32)
+    for y in range(first * down, (last - 1) * down + height):
+        equal[:] = 1
+        for c in range(channels):
+            start = c * to_channel + y * to_row
+            here, before = image[start + across : start + length], image[start : start + length]
+            for x in range(here.size):
+                equal[across + x] &= here[x] == before[x]
+        equal[:across] = 0
+        for x in range(length):
+            count[x] = (count[x] + 1) * equal[x]
+        top = y - height + 1
+        if top < first * down or top % down:
+            continue
+        line, same = repeats[top // down], 0
+        for x in range(length):
+            same = same + 1 if count[x] >= height else 0
+            run[x] = same
+        ends = run[width - 1 :]
+        for x in range(cols):
+            line[x] = ends[x * across] >= width
+"""
+
+#: See `patchsim.jit.blocks`.
+BLOCKS = """
+@njit
+def add_four(line, rows, first):
+    a, b, c, d = rows[first], rows[first + 1], rows[first + 2], rows[first + 3]
+    for x in range(line.size):
+        line[x] += (a[x] + b[x]) + (c[x] + d[x])
+
+@njit
+def joined(image, start, to_channel, channels, line, other, side, most):
+    line[:] = 0
+    for c in range(channels):
+        pixels = image[start + c * to_channel : start + c * to_channel + line.size]
+        for x in range(line.size):
+            value = np.{total}(pixels[x])
+            line[x] += value
+            size = abs(value)
+            most[x] = size if size > most[x] else most[x]
+    length = 1
+    while length < side:
+        after = line[length:]
+        for x in range(after.size):
+            other[x] = line[x] + after[x]
+        line[: after.size] = other[: after.size]
+        length *= 2
+
+@njit
+def compare(line, rows, taps, side, across):
+    t = 0
+    while t + 4 <= taps.size and across == 1:
+        a, b, c = rows[side * t :], rows[side * (t + 1) :], rows[side * (t + 2) :]
+        d = rows[side * (t + 3) :]
+        for x in range(line.size):
+            line[x] = term(
+                term(term(term(line[x], a[x], taps[t]), b[x], taps[t + 1]), c[x], taps[t + 2]),
+                d[x], taps[t + 3],
+            )
+        t += 4
+    while t < taps.size:
+        a = rows[side * t :]
+        for x in range(line.size):
+            line[x] = term(line[x], a[x * across], taps[t])
+        t += 1
+
+def kernel(image, steps, shape, blocks, side, stride, bounds, peaks, first, last):
+    (to_channel, to_row), (channels, width) = steps, shape
+    down, across = stride
+    templates, high, wide = blocks.shape
+    reach = (high - 1) * side + 1
+    strips, sums = np.empty((side, width), np.{total}), np.zeros((reach, width), np.{total})
+    other, most = np.empty(width, np.{total}), np.zeros(width, np.{total})
+    for y in range(first * down, (last - 1) * down + reach + side - 1):
+        joined(image, y * to_row, to_channel, channels, strips[y % side], other, side, most)
+        top = y - side + 1
+        if top < first * down:
+            continue
+        line, t = sums[top % reach], 0
+        line[:] = 0
+        while t + 4 <= side:
+            add_four(line, strips, t)
+            t += 4
+        while t < side:
+            for x in range(width):
+                line[x] += strips[t, x]
+            t += 1
+        top -= reach - 1
+        if top < first * down or top % down:
+            continue
+        for n in range(templates):
+            line = bounds[n, top // down]
+            line[:] = 0
+            for i in range(high):
+                compare(line, sums[(top + i * side) % reach], blocks[n, i], side, across)
+    peaks[first] = most.max()
+"""
+
 #: See `patchsim.jit.spread`.
 SPREAD = """
 def kernel(image, spread, steps, cols, first, last):

@@ -56,10 +56,51 @@ def test_the_command_finds_the_badge():
 def test_some_variants(files, variant, capsys):
     options = ["--metric", variant.metric, "--backend", variant.backend, "--top", "2", "--json"]
     assert match(files, *options) == 0
+    same = {"template": 0, "scale": 1.0, "angle": 0.0, "batch": 0}
     assert json.loads(capsys.readouterr().out) == [
-        {"score": 1.0, "x": 8, "y": 5, "width": 12, "height": 10},
-        {"score": 1.0, "x": 30, "y": 20, "width": 12, "height": 10},
+        {"score": 1.0, "x": 8, "y": 5, "width": 12, "height": 10, **same},
+        {"score": 1.0, "x": 30, "y": 20, "width": 12, "height": 10, **same},
     ]
+
+
+def test_templates_scaled_turned_and_several_at_once(files, capsys):
+    """The template turned by 90 degrees, and twice as large; the other one as it is."""
+    template = np.asarray(Image.open(files / "template.png"))
+    scene = np.asarray(Image.open(files / "scene.png")).copy()
+    scene[10:22, 38:48] = np.rot90(template)
+    Image.fromarray(scene).save(files / "scene.png")
+    Image.fromarray(scene[25:35, 2:14]).save(files / "other.png")
+    options = [str(files / "other.png"), "--angles=0,90", "--scales=1,2", "--top=3", "--json"]
+    assert match(files, *options, "--max-overlap=0", "--threshold=0.99") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(m["template"], m["angle"], m["scale"], m["x"], m["y"]) for m in found] == [
+        (0, 0, 1, 8, 5),
+        (0, 90, 1, 38, 10),
+        (1, 0, 1, 2, 25),
+    ]
+
+
+def test_transparent_pixels_and_masks_do_not_count(files, capsys):
+    template = np.asarray(Image.open(files / "template.png")).copy()
+    mask = np.full(template.shape[:2], 255, dtype=np.uint8)
+    mask[:4] = 0
+    template[:4] = 77
+    Image.fromarray(template).save(files / "template.png")
+    Image.fromarray(mask).save(files / "mask.png")
+    assert match(files, "--json", "--threshold=1") == 1
+    assert match(files, "--json", "--threshold=1", "--mask", str(files / "mask.png")) == 0
+    Image.fromarray(np.dstack([template, mask])).save(files / "template.png")
+    assert match(files, "--json", "--threshold=1") == 0
+    out = capsys.readouterr().out
+    assert out.count('"x": 8') == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0.8,1,1.25", [0.8, 1, 1.25]), ("-10:10:5", [-10, -5, 0, 5, 10]), ("3", [3])],
+)
+def test_lists_of_numbers(text, numbers):
+    assert cli._numbers(text) == numbers
 
 
 def test_no_match_exits_1(files, capsys):
@@ -71,8 +112,10 @@ def test_no_match_exits_1(files, capsys):
 
 
 def test_pictures(files):
-    output, heatmap = files / "out.png", files / "heat.png"
-    assert match(files, "--output", str(output), "--heatmap", str(heatmap)) == 0
+    output, heatmap, figure = (files / f"{name}.png" for name in ("out", "heat", "figure"))
+    options = ["--output", str(output), "--heatmap", str(heatmap), "--figure", str(figure)]
+    assert match(files, *options, "--angles=0,30") == 0
+    assert figure.stat().st_size > 5000
     with Image.open(output) as picture:
         assert picture.size == (50, 40)
         assert (np.asarray(picture.convert("RGB")) == (0, 255, 0)).all(2).any()
@@ -88,6 +131,10 @@ def test_pictures(files):
         (["--backend", "fft"], "backend 'fft' can't compute 'l1'"),
         (["--stride", "0"], "`stride` must be at least 1"),
         (["--stride", "x"], "argument --stride: invalid int value: 'x'"),
+        (["--angles", "x"], "argument --angles: invalid list of numbers value: 'x'"),
+        (["--scales", "0"], "`scales` must be positive"),
+        (["--max-overlap", "2"], "`max_overlap` must be between 0 and 1"),
+        ([BADGE, "--mask", BADGE], "--mask goes with one template"),
         (["--top", "0"], "`k` must be at least 1"),
         (["--output", "nowhere/out.png"], "No such file or directory"),
         (["--output", "out.xyz"], "Format 'xyz' is not supported"),
@@ -140,13 +187,13 @@ def test_bands_make_no_difference(monkeypatch):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_shows_on_a_terminal_only(terminal):
+def test_progress_shows_on_a_terminal_only(terminal, tmp_path):
     command = [sys.executable, "-c", "import sys; from patchsim import cli; cli.LONG = 0; "]
     command[-1] += "cli.DELAY = 0; sys.exit(cli.main(sys.argv[1:]))"
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     process = subprocess.run(
-        [*command, "match", SCENE, BADGE, "--stride=4"],
+        [*command, "match", SCENE, BADGE, "--stride=4", "--heatmap", tmp_path / "map.png"],
         stdout=subprocess.DEVNULL,
         stderr=follower if terminal else subprocess.PIPE,
         check=False,

@@ -34,6 +34,9 @@ TABLES = {
         "detection": "degradation level metric trials detected rate rate_low rate_high "
         "median_error_px mean_error_px mean_error_low mean_error_high"
     },
+    "search": {
+        "search": "image taps metric contestant bounds left lower_ms median_ms upper_ms same_place"
+    },
     "example": {
         "example": "kernel method metric least largest best_y best_x pixels_from_its_place "
         "colour_difference_there"
@@ -191,3 +194,10 @@ def test_no_variant_takes_more_memory_than_promised(rows):
     ]
     # Windows of 297² places times 24² taps of 3 channels, in float32, and their differences.
     assert float(known["peak_mib"]) > 297**2 * 24**2 * 3 * 4 / 2**20
+
+
+def test_a_search_finds_what_the_map_finds(rows):
+    for row in rows("search"):
+        assert row["same_place"] == "1", row
+        if row["contestant"] == "find":
+            assert 0 < float(row["left"]) <= 1, row

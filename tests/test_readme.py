@@ -31,7 +31,7 @@ def test_python_blocks(monkeypatch, capsys):
     namespace = {}
     for text in blocks("python"):
         exec(compile(text, "README.md", "exec"), namespace)
-    assert "Match(score=1.0, x=60, y=40" in capsys.readouterr().out
+    assert "Match(score=1.0, y=40, x=60" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", [line for text in blocks("sh") for line in text.splitlines()])

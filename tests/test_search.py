@@ -1,47 +1,334 @@
-"""Matches against a plain greedy non-maximum suppression."""
+"""Search against a plain greedy suppression of scores that a loop computes."""
 
+import math
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim.search import peaks
+from patchsim import direct, pruning, survey
+from patchsim.images import read_images
+from patchsim.metrics import METRICS, Metric
+
+IMAGES = Path(__file__).parents[1] / "experiments" / "images"
+[PHOTO] = read_images(IMAGES / "astronaut.png")
+
+#: Metrics whose sums of multiples of powers of 2 have no rounding, whatever the order.
+EXACT = [m.name for m in METRICS.values() if isinstance(m, Metric) and m.prepare is None]
+ROUNDED = sorted(set(METRICS) - set(EXACT))
 
 
 def overlap(one, other):
-    height = max(0, min(one.y, other.y) + one.height - max(one.y, other.y))
-    width = max(0, min(one.x, other.x) + one.width - max(one.x, other.x))
-    return height * width / (2 * one.height * one.width - height * width)
+    height = max(0, min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0]))
+    width = max(0, min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1]))
+    both = height * width
+    return both / (one[2] * one[3] + other[2] * other[3] - both)
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 5), min_size=6, max_size=6), min_size=1, max_size=7),
-    st.tuples(*2 * [st.integers(1, 6)]),
-    st.tuples(*2 * [st.integers(1, 3)]),
-    st.none() | st.integers(1, 6),
-    st.none() | st.integers(0, 5),
-    st.sampled_from([0, 0.25, 0.3, 1 / 3, 0.5, 1]),
-)
-def test_peaks(scores, size, stride, k, threshold, max_overlap):
-    scores = torch.tensor(scores, dtype=torch.float32)
-    found = peaks(scores, size, stride, k=k, threshold=threshold, max_overlap=max_overlap)
-    candidates = [
-        patchsim.Match(scores[i, j].item(), j * stride[1], i * stride[0], size[1], size[0])
-        for i in range(scores.shape[0])
-        for j in range(scores.shape[1])
-        if threshold is None or scores[i, j] >= threshold
+def candidates(distances, sizes, stride):
+    """All windows, as (distance, y, x, template, (y, x, h, w)), in order."""
+    found = [
+        (float(own[i, j]), i * stride, j * stride, n, (i * stride, j * stride, *sizes[n]))
+        for n, own in enumerate(distances)
+        for i in range(own.shape[0])
+        for j in range(own.shape[1])
+        if np.isfinite(own[i, j])
     ]
+    return sorted(found)
+
+
+def greedy(distances, sizes, score, stride, k, threshold, max_overlap):
     kept = []
-    for match in sorted(candidates, key=lambda m: (-m.score, m.y, m.x)):
-        if all(overlap(match, better) <= max_overlap for better in kept):
-            kept.append(match)
-    assert found == kept[:k]
+    for one in candidates(distances, sizes, stride):
+        far = all(overlap(one[4], other[4]) <= max_overlap for other in kept)
+        if far and (threshold is None or score(one[0]) >= threshold):
+            kept.append(one)
+    return [(score(distance), y, x, n) for distance, y, x, n, _ in kept[:k]]
 
 
-def test_nan_never_matches():
-    scores = torch.tensor([[torch.nan, 0.5], [torch.nan, torch.nan]])
-    assert [m.score for m in peaks(scores, (1, 1), k=None)] == [0.5]
+def score_of(metric):
+    return lambda d: 1 - float(METRICS[metric].finish(torch.tensor(d, dtype=torch.float64)))
+
+
+def looped(image, kernel, metric, stride, weight=None):
+    """Mean distances by a loop in float64, in which sums of the values drawn have no rounding."""
+    metric = METRICS[metric]
+    image, kernel = image.double(), kernel.double()
+    (height, width), (h, w) = image.shape[1:], kernel.shape[1:]
+    rows, cols = ((height - h) // stride + 1, (width - w) // stride + 1)
+    weight = torch.ones_like(kernel) if weight is None else weight.expand_as(kernel).double()
+    scale = RANGE**metric.degree
+    means = np.empty((rows, cols))
+    for i, j in np.ndindex(rows, cols):
+        patch = image[:, i * stride : i * stride + h, j * stride : j * stride + w]
+        total = (metric.pointwise(patch, kernel) * weight).sum()
+        means[i, j] = total / (weight.sum() * scale * metric.unit)
+    return means
+
+
+RANGE = 4.0
+
+
+@st.composite
+def images(draw):
+    """A photo's part, noise of few or many values, a periodic texture, stripes or one colour."""
+    kind = draw(st.sampled_from(["photo", "noise", "coarse", "periodic", "stripes", "constant"]))
+    height, width = draw(st.integers(9, 22)), draw(st.integers(9, 26))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    channels = draw(st.sampled_from([1, 3]))
+    shape = channels, height, width
+    if kind == "photo":
+        y, x = (int(n) for n in random.integers(0, 400, 2))
+        values = PHOTO[:channels, y : y + height, x : x + width].numpy().copy()
+    elif kind in ("noise", "coarse"):
+        values = random.integers(0, 256 if kind == "noise" else 3, shape)
+    else:
+        period = {"periodic": (3, 4), "stripes": (1, 2), "constant": (1, 1)}[kind]
+        tile = random.integers(0, 256, (channels, *period))
+        values = np.tile(tile, (1, height, width))[:, :height, :width]
+    values = torch.from_numpy(np.ascontiguousarray(values))
+    dtype = draw(st.sampled_from([torch.uint8, torch.int16, torch.float32, torch.float64]))
+    if dtype.is_floating_point:
+        return values.to(dtype) / 64
+    return values.to(dtype)
+
+
+@st.composite
+def searches(draw):
+    image = draw(images())
+    sizes = draw(st.lists(st.tuples(st.integers(2, 9), st.integers(2, 9)), min_size=1, max_size=3))
+    kernels = []
+    for h, w in sizes:
+        y, x = draw(st.integers(0, image.shape[1] - h)), draw(st.integers(0, image.shape[2] - w))
+        kernel = image[:, y : y + h, x : x + w].clone()
+        if draw(st.booleans()):
+            kernel[..., draw(st.integers(0, h - 1)), :] = 1
+        kernels.append(kernel)
+    return {
+        "image": image,
+        "kernel": kernels,
+        "k": draw(st.none() | st.integers(1, 6)),
+        "threshold": draw(st.none() | st.sampled_from([0.0, 0.5, 0.9, 1.0])),
+        "max_overlap": draw(st.sampled_from([0, 0.25, 0.3, 1 / 3, 0.5, 1])),
+        "stride": draw(st.sampled_from([1, 1, 2, 3])),
+    }
+
+
+def rest(case):
+    return {name: case[name] for name in ("stride", "k", "threshold", "max_overlap")}
+
+
+def found_by(case, metric, **options):
+    matches = patchsim.find(**case, metric=metric, data_range=RANGE, **options)
+    return [(m.score, m.y, m.x, m.template) for m in matches]
+
+
+@pytest.mark.parametrize("metric", EXACT)
+@settings(max_examples=50)
+@given(searches(), st.sampled_from(["auto", "unfold"]))
+def test_a_search_is_that_of_all_windows(metric, case, backend):
+    assume(metric != "l4" or case["image"].dtype is not torch.int16)  # beyond 64 bits
+    means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
+    sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
+    assert found_by(case, metric, backend=backend) == greedy(
+        means, sizes, score_of(metric), **rest(case)
+    )
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
+@settings(max_examples=60)
+@given(searches(), st.sampled_from([1, 2, 4]), st.sampled_from([1, 8, 4096]))
+def test_pruning_changes_nothing(metric, case, side, many):
+    """Blocks of any size, and windows that repeat others looked for however few there are."""
+    means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
+    sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
+    with (
+        mock.patch.object(pruning, "promising", return_value=True),
+        mock.patch.object(pruning, "few", return_value=True),
+        mock.patch.object(
+            pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
+        ),
+        mock.patch.object(direct, "MANY", max(2, many)),
+        mock.patch.object(survey, "MANY", many),
+    ):
+        assert found_by(case, metric) == greedy(means, sizes, score_of(metric), **rest(case))
+
+
+@pytest.mark.parametrize("metric", ROUNDED)
+@settings(max_examples=30)
+@given(searches())
+def test_a_search_of_rounded_scores_is_greedy(metric, case):
+    """Whose order is that of exact scores, up to the rounding of float64."""
+    if metric == "hsv" and len(case["image"]) == 1:
+        case["image"] = case["image"].expand(3, -1, -1)
+        case["kernel"] = [k.expand(3, -1, -1) for k in case["kernel"]]
+    scores = [
+        patchsim.similarity(
+            case["image"].double(),
+            k.double(),
+            metric,
+            stride=case["stride"],
+            data_range=RANGE,
+            backend="loop",
+        ).numpy()
+        for k in case["kernel"]
+    ]
+    sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
+    assert_greedy(found_by(case, metric), scores, sizes, **rest(case))
+
+
+def assert_greedy(found, scores, sizes, stride, k, threshold, max_overlap, slack=1e-7):
+    """Assert that each match is as good as any window that those before it leave."""
+    least = -np.inf if threshold is None else threshold
+    left = candidates([-own for own in scores], sizes, stride)
+    for score, y, x, n in found:
+        assert abs(score - scores[n][y // stride, x // stride]) < slack
+        assert score >= least
+        assert all(-other[0] <= score + slack for other in left)
+        place = y, x, *sizes[n]
+        assert any(other[4] == place and other[3] == n for other in left)
+        left = [
+            other
+            for other in left
+            if overlap(other[4], place) <= max_overlap and (other[3], other[4]) != (n, place)
+        ]
+    if k is None or len(found) < k:
+        assert all(-other[0] < least + slack for other in left)
+
+
+@settings(max_examples=50)
+@given(searches(), st.sampled_from(["l1", "l2", "hamming"]), st.integers(0, 9))
+def test_weights(case, metric, seed):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [k.shape if seed % 2 else k.shape[1:] for k in case["kernel"]]
+    case["weight"] = [torch.randint(0, 3, shape, generator=generator) / 2 for shape in shapes]
+    for weight in case["weight"]:
+        weight[..., 0, 0] = 1
+    if seed % 3 == 0:
+        case["weight"] = [weight.ceil() for weight in case["weight"]]
+    pairs = zip(case["kernel"], case["weight"], strict=True)
+    means = [looped(case["image"], k, metric, case["stride"], w) for k, w in pairs]
+    sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
+    found = found_by(case, metric)
+    expected = greedy(means, sizes, score_of(metric), **rest(case))
+    assert [f[1:] for f in found] == [e[1:] for e in expected]
+    assert [f[0] for f in found] == pytest.approx([e[0] for e in expected], abs=1e-15)
+
+
+@pytest.mark.parametrize("variant", patchsim.variants(), ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_copy_scores_exactly_1_on_every_backend(variant, dtype):
+    image = PHOTO[:, 100:125, 220:247]
+    image = image if dtype is torch.uint8 else (image + 0.25) / 300
+    kernel = image[:, 11:17, 13:18]
+    arguments = image, kernel, variant.metric
+    try:
+        patchsim.similarity(*arguments, backend=variant.backend)
+    except ValueError:
+        return  # refused for this dtype
+    [match] = patchsim.find(*arguments, backend=variant.backend)
+    assert (match.score, match.y, match.x) == (1.0, 11, 13)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 20), st.sampled_from(["l1", "l2", "zncc", "ssim"]))
+def test_batches_are_searched_one_by_one(seed, metric):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(3, 2, 15, 17, generator=generator)
+    kernels = torch.rand(2, 2, 4, 5, generator=generator)
+    together = patchsim.find(images, kernels, metric, k=2)
+    for b, image in enumerate(images):
+        alone = patchsim.find(image, kernels, metric, k=2)
+        own = [match for match in together if match.batch == b]
+        assert [(m.score, m.y, m.x, m.template) for m in own] == [
+            (m.score, m.y, m.x, m.template) for m in alone
+        ]
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "zncc"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_windows_with_nan_or_inf_never_match(metric, value):
+    image = torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(0))
+    kernel = image[:, 2:6, 3:7].clone()
+    image[0, 4, 5] = value
+    found = patchsim.find(image, kernel, metric, k=None, max_overlap=1)
+    assert len(found) == 81 - 16
+    image[:] = value
+    assert len(patchsim.find(image, kernel, metric, k=None)) == 0
+    with mock.patch.object(pruning, "promising", return_value=True):
+        assert len(patchsim.find(image, kernel, metric, k=None)) == 0
+
+
+@example("l2", 1e30)
+@given(st.sampled_from(["l1", "l2"]), st.sampled_from([1e-42, 1e-20, 1.0, 1e15, 1e30]))
+def test_numbers_of_any_size(metric, size):
+    """Bounds in float32 may overflow or underflow; the copy is found."""
+    generator = torch.Generator().manual_seed(0)
+    image = (torch.rand(1, 20, 20, generator=generator) * size).float()
+    kernel = image[:, 9:17, 3:11]
+    with mock.patch.object(pruning, "promising", return_value=True):
+        [match] = patchsim.find(image, kernel, metric)
+    assert match.score == 1
+    assert torch.equal(image[:, match.y : match.y + 8, match.x : match.x + 8], kernel)
+
+
+def test_a_metric_without_error_bound_is_searched_directly():
+    metric = Metric("cubic", lambda p, k: abs(p - k) ** 3, degree=3)
+    image = torch.rand(1, 15, 15, generator=torch.Generator().manual_seed(0))
+    assert patchsim.find(image, image[:, 3:7, 4:9], metric)[0].box == (4, 3, 9, 7)
+
+
+def test_a_metric_that_no_kernel_computes():
+    metric = Metric("capped", lambda p, k: torch.clamp(abs(p - k), max=0.5), majorant=abs)
+    image = torch.rand(1, 15, 15, generator=torch.Generator().manual_seed(0))
+    assert patchsim.find(image, image[:, 3:7, 4:9], metric)[0].box == (4, 3, 9, 7)
+
+
+def test_a_template_larger_than_the_image_by_less_than_a_stride():
+    image = torch.ones(1, 5, 6)
+    [match] = patchsim.find(image, torch.ones(1, 6, 6), stride=2)
+    assert (match.y, match.x, match.score) == (0, 0, 1 - 6 / 36)
+
+
+def test_nothing_is_modified():
+    image = torch.rand(1, 12, 12)
+    kernel = image[:, 2:6, 3:7].clone().requires_grad_()
+    before = image.clone(), kernel.detach().clone()
+    patchsim.find(image, kernel, k=3, subpixel=True, scales=[1, 2], angles=[0, 10])
+    assert torch.equal(image, before[0])
+    assert torch.equal(kernel, before[1])
+
+
+def shifted(image, down, across):
+    """Shift an image by a fraction of a pixel: as a band-limited function, which it is then."""
+    spectrum = np.fft.fft2(image)
+    fy, fx = np.fft.fftfreq(image.shape[1])[:, None], np.fft.fftfreq(image.shape[2])
+    smooth = np.exp(-40 * (fy**2 + fx**2))
+    turned = spectrum * smooth * np.exp(-2j * np.pi * (fy * down + fx * across))
+    return torch.from_numpy(np.fft.ifft2(turned).real.astype(np.float32))
+
+
+@pytest.mark.parametrize(("metric", "accuracy"), [("l2", 0.1), ("zncc", 0.1), ("l1", 0.25)])
+def test_subpixel_accuracy(metric, accuracy):
+    """Of a smooth photo, shifted by eighths of a pixel."""
+    photo = PHOTO[:, 80:208, 150:278].numpy() / 255
+    kernel = shifted(photo, 0, 0)[:, 40:64, 50:74]
+    errors = []
+    for down, across in [(0, 0.125), (0.25, 0.375), (0.5, -0.25), (-0.375, 0.125), (0.125, -0.5)]:
+        [match] = patchsim.find(shifted(photo, down, across), kernel, metric, subpixel=True)
+        errors += [abs(match.y - 40 - down), abs(match.x - 50 - across)]
+    assert max(errors) < accuracy
+
+
+def test_subpixel_at_a_border_stays():
+    image = torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(0))
+    [match] = patchsim.find(image, image[:, :4, 5:], "l2", subpixel=True)
+    assert (match.y, match.x) == (0, 5)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +336,30 @@ def test_nan_never_matches():
     [
         ({"k": 0}, "`k` must be at least 1, got 0"),
         ({"max_overlap": 1.5}, "`max_overlap` must be between 0 and 1, got 1.5"),
-        ({"image": torch.ones(1, 1, 9, 9)}, r"one image \(C, H, W\) .* got shapes \(1, 1, 9, 9\)"),
+        ({"kernel": []}, "no template"),
+        ({"scales": [0]}, "`scales` must be positive and finite, got 0"),
+        ({"scales": [0.1]}, r"scale 0.1 leaves nothing of a template of \(3, 3\) pixels"),
+        ({"angles": [float("nan")]}, "`angles` must be finite, got nan"),
+        ({"weight": [None, None]}, "`weight` has 2 entries for 1 templates"),
+        ({"kernel": torch.ones(1, 20, 3)}, "no window fits"),
+        ({"metric": "l3"}, "unknown metric 'l3'"),
     ],
 )
 def test_errors(arguments, message):
     image, kernel = torch.ones(1, 9, 9), torch.ones(1, 3, 3)
     with pytest.raises(ValueError, match=message):
+        patchsim.find(**{"image": image, "kernel": kernel, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel": [np.ones((1, 3, 3))]}, "`kernel` must be a torch.Tensor, got numpy.ndarray"),
+        ({"image": np.ones((1, 9, 9))}, "`image` must be a torch.Tensor, got numpy.ndarray"),
+        ({"kernel": [torch.ones(1, 3, 3)], "weight": torch.ones(3, 3)}, "must be a sequence"),
+    ],
+)
+def test_types(arguments, message):
+    image, kernel = torch.ones(1, 9, 9), torch.ones(1, 3, 3)
+    with pytest.raises(TypeError, match=message):
         patchsim.find(**{"image": image, "kernel": kernel, **arguments})

@@ -71,11 +71,14 @@ class Backend:
         choose it.
     differentiable : bool
         Whether it has gradients.
+    local : bool
+        Whether the error of a window depends on its own pixels only. If not, `error` takes another
+        argument, the problem of the whole image of which it is given one window.
     """
 
     name: str
     run: WindowFunction
-    error: WindowFunction
+    error: Callable[..., Tensor]
     refuse: Callable[[Problem, Metric], list[str]]
     work: Callable[[Problem, Metric], Work]
     memory: str
@@ -85,3 +88,4 @@ class Backend:
     parallel: bool = False
     approximate: bool = False
     differentiable: bool = True
+    local: bool = True

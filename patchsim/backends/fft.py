@@ -161,12 +161,23 @@ def _fast_length(length: int) -> int:
 
 
 def error(
-    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    metric: Metric,
+    problem: Problem,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    whole: Problem | None = None,
 ) -> Tensor:
-    """Bound the sums' error: that of any expansion and that of the transforms."""
+    """Bound the sums' error: that of any expansion and that of the transforms.
 
-    def transforms(problem: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
-        return correlation_error(problem, image, kernel)
+    If `whole` is given, image and problem are of one window, and the bound holds for any image of
+    that larger problem made of such windows.
+    """
+    whole = whole or problem
+    repeats = math.prod(whole.image_size) / math.prod(problem.image_size)
+
+    def transforms(part: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
+        return correlation_error(whole, image, kernel, repeats)
 
     crosses = dataclasses.replace(
         metric,
@@ -182,14 +193,18 @@ def error(
     return bounds.expanded(metric, problem, image, kernel, weight) + transformed
 
 
-def correlation_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+def correlation_error(
+    problem: Problem, image: Tensor, kernel: Tensor, repeats: float = 1
+) -> Tensor:
     """Bound the error of a correlation of whole images, which is more than that of tiles.
 
-    But two tiles, perhaps of two images, are transformed as one signal.
+    But two tiles, perhaps of two images, are transformed as one signal. The problem's image may
+    hold that given several times.
     """
     values = image.detach().double()
-    norm = 2**0.5 * torch.linalg.vector_norm(values, dim=(1, 2, 3)).max()[None, None]
-    total = 2 * values.abs().sum((1, 2, 3)).max()[None, None]
+    norms = torch.linalg.vector_norm(values, dim=(1, 2, 3))
+    norm = (2 * repeats) ** 0.5 * norms.max()[None, None]
+    total = 2 * repeats * values.abs().sum((1, 2, 3)).max()[None, None]
     points = max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
     flat = kernel.detach().double().flatten(1)
     norms = flat.norm(dim=1), flat.abs().sum(1)
@@ -295,4 +310,5 @@ FFT = Backend(
     windows=_windows,
     prepare=overlap_save.prepare,
     parallel=True,
+    local=False,
 )

@@ -1,0 +1,215 @@
+"""Distances of single windows, summed directly in float64: the same whatever backend made a map.
+
+Sums of integers are exact below 2⁵³. Those of floats are taken in one order for all windows, so
+that windows of the same pixels are equally far.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim import algebra, jit, threads
+from patchsim.call import Call
+from patchsim.expression import trace
+from patchsim.metrics.base import Metric, Moments, Statistic
+from patchsim.metrics.l2 import METRIC as L2
+from patchsim.problem import INTEGER_RANGES
+from patchsim.slide import Planes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Bytes of windows that are gathered at a time where no kernel sums them.
+GATHERED = 2**24
+#: A copy's similarity that is no further from 1 is 1: the rest is rounding.
+_ROUNDING = 1e-6
+#: Windows from which it pays to look for those that hold the same pixels.
+MANY = 4096
+
+
+class Direct:
+    """Measures windows of one image for one template.
+
+    Parameters
+    ----------
+    call : Call
+        Of one image and any number of templates, without padding and dilation.
+    index : int
+        Which of its templates.
+    """
+
+    def __init__(self, call: Call, index: int) -> None:
+        problem = call.problem
+        below, beside = problem.overhang
+        image = call.image.detach().to("cpu", problem.value_dtype)
+        if below or beside:
+            image = torch.nn.functional.pad(image, (0, beside, 0, below))
+        self.image = image  # (1, C, H, W)
+        self.kernel = call.kernel[index].detach().cpu()
+        self.weight = None if call.weight is None else call.weight[index].cpu()
+        self.call, self.index, self.metric = call, index, call.metric
+        self.size, self.stride = problem.kernel_size, problem.stride
+        self.map_size = problem.map_size
+        self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
+
+    @cached_property
+    def unit(self) -> float:
+        """What sums are divided by to give the mean distance."""
+        assert isinstance(self.metric, Metric)
+        return self.total * self.call.finish("mean", similarity=True).scale * self.metric.unit
+
+    def distances(self, rows: Array, cols: Array, most: float = math.inf) -> Array:
+        """Measure the windows that begin at these pixels, (M,) in float64.
+
+        The distance is the mean of d, or 1 − similarity for a statistic. inf stands for those that
+        aren't finite, and may stand for those beyond `most`.
+        """
+        if len(rows) >= MANY:
+            return self._once(rows, cols, most)
+        if isinstance(self.metric, Metric):
+            # Roundings of product and quotient must not lose what is as far as `most`.
+            result = self._sums(self.metric, rows, cols, self.unit * most * (1 + 2.0**-50))
+            result /= self.unit
+        else:
+            result = 1 - self._similarity(self.metric, rows, cols).numpy()
+        return np.where(np.isfinite(result), result, math.inf)
+
+    def score(self, distance: float) -> float:
+        """Return the similarity at a distance."""
+        if isinstance(self.metric, Statistic):
+            return 1 - distance
+        finished = self.metric.finish(torch.tensor(distance, dtype=torch.float64))
+        return 1 - float(finished)
+
+    def _once(self, rows: Array, cols: Array, most: float) -> Array:
+        """Measure windows of a row that hold the same pixels once."""
+        (down, across), (_, width) = self.stride, self.map_size
+        first = np.where(self.repeats, 0, np.arange(width))
+        first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
+        own = rows // down * width + first[rows // down, cols // across]
+        wanted = np.zeros(first.size, dtype=bool)
+        wanted[own] = True
+        places, found = np.flatnonzero(wanted), np.empty(first.size)
+        for start in range(0, len(places), MANY - 1):
+            some = places[start : start + MANY - 1]
+            found[some] = self.distances(some // width * down, some % width * across, most)
+        return np.asarray(found[own])
+
+    def furthest(self, score: float) -> float:
+        """Return a distance beyond which no window has that score."""
+        if score == -math.inf:
+            return math.inf
+        low, high = 0.0, 2.0
+        while self.score(high) >= score:
+            low, high = high, 4 * high
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.score(middle) >= score else (low, middle)
+        return high
+
+    @cached_property
+    def repeats(self) -> Array:
+        """Which windows of the map hold the same pixels as those before them in their row."""
+        planes = Planes(self.image, (1, 1))
+        result = np.zeros(self.map_size, dtype=bool)
+        shape = (self.image.shape[1], *self.size)
+        steps = planes.steps[1], planes.pitch
+        run = partial(jit.repeats(self.image.dtype), planes.flat, steps, shape, self.stride, result)
+        threads.share(run, self.map_size[0], 20 * self.image.numel(), 4 * self.size[0])
+        return result
+
+    def _sums(self, metric: Metric, rows: Array, cols: Array, limit: float = math.inf) -> Array:
+        """Sum w·d(p, k) over the windows."""
+        expression = trace(metric.pointwise)
+        if expression is None or not _fits(self.call):
+            return self._gathered(metric, rows, cols)
+        return self._summed(str(expression), self.kernel, slice(None), rows, cols, limit)
+
+    def _summed(
+        self,
+        text: str,
+        values: Tensor,
+        channels: slice,
+        rows: Array,
+        cols: Array,
+        limit: float = math.inf,
+    ) -> Array:
+        """Sum w·d(p, values) over some channels of the windows, by a kernel."""
+        image, weight = self.image[:, channels], self.weight
+        planes = Planes(image, (1, 1))
+        taps = [values[channels], *([] if weight is None else [weight[channels]])]
+        arrays = [t.double().contiguous().numpy() for t in taps]
+        sums = np.empty(len(rows))
+        kernel = jit.direct(text, image.dtype, weight is not None)
+        layout = planes.steps[1], planes.pitch
+        run = partial(kernel, planes.flat, layout, *arrays, rows, cols, limit, sums)
+        threads.share(run, len(rows), len(rows) * arrays[0].size)
+        return sums
+
+    def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:
+        """Sum w·d(p, k) over the windows, by torch."""
+        dtype = torch.float64 if _fits(self.call) else torch.int64
+        kernel, (height, width) = self.kernel.to(dtype), self.size
+        together = max(1, GATHERED // (8 * kernel.numel()))
+        sums = []
+        for first in range(0, len(rows), together):
+            here = slice(first, first + together)
+            y = torch.from_numpy(rows[here])[:, None, None] + torch.arange(height)[:, None]
+            x = torch.from_numpy(cols[here])[:, None, None] + torch.arange(width)
+            windows = self.image[0][:, y, x].transpose(0, 1).to(dtype)  # (M, C, h, w)
+            differences = metric.pointwise(windows, kernel)
+            if self.weight is not None:
+                differences = differences * self.weight.to(dtype)
+            sums.append(differences.flatten(1).sum(1).double().cpu())
+        return np.asarray(torch.cat(sums).numpy())
+
+    def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Tensor:
+        """Compute a statistic from moments that are sums over the windows themselves."""
+        moments = self._moments(statistic, rows, cols)
+        similarity: Tensor = statistic.similarity(moments) + 0 * (moments.sums + moments.pp)
+        copies = (moments.sums == 0) & ((similarity - 1).abs() < _ROUNDING)
+        return similarity.masked_fill(copies, 1.0)[0, 0, 0]
+
+    def _moments(self, statistic: Statistic, rows: Array, cols: Array) -> Moments:
+        exact = self.call.problem.value_range is not None
+        kernel = self.kernel.double()
+        centred = statistic.invariant and not exact
+        centre = algebra.middle(self.call.problem, self.kernel[None], L2) if centred else 0
+        middle = torch.as_tensor(centre).double().expand_as(kernel)
+        weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
+
+        def sums(metric: Metric, values: Tensor, channels: slice = slice(None)) -> Tensor:
+            text = str(trace(metric.pointwise))
+            found = self._summed(text, values, channels, rows, cols)
+            return torch.from_numpy(found)[None, None, None]  # (1, 1, 1, M)
+
+        each = [sums(_DIFFERENCE, middle, slice(c, c + 1)) for c in range(len(kernel))]
+        own = weights * (kernel - middle)
+        return Moments(
+            totals=weights.sum((1, 2))[None, :, None, None],
+            windows=torch.stack(each, 2),
+            templates=own.sum((1, 2))[None, :, None, None],
+            pp=sums(L2, middle),
+            kk=(own * (kernel - middle)).sum()[None, None, None],
+            sums=sums(statistic.summed, kernel),
+            rounding=2.0**-52 * (1 if exact else kernel.numel() + 8),
+            probes=torch.zeros(1, 1, 1, dtype=torch.float64),
+            range=self.call.span,
+        )
+
+
+#: p − k, of which moments are sums; no distance, as it may be negative.
+_DIFFERENCE = Metric("difference", lambda p, k: p - k)
+
+
+def _fits(call: Call) -> bool:
+    """Tell whether float64 holds the sums: always for floats, to 2⁵³ for integers."""
+    problem, summed = call.problem, call.metric.summed
+    if problem.dtype not in INTEGER_RANGES or problem.value_range is None:
+        return True
+    return problem.taps * summed.peak(*problem.value_range) <= 2**53

@@ -1,0 +1,103 @@
+"""Lower bounds on the distances of all windows, from a map and the bound on its error."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim.call import Call
+from patchsim.metrics.base import Metric, Statistic, identity
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class LowerBounds:
+    """A map from which follows how far each window is from a template at least.
+
+    A window of value v has a distance (the mean of d, or 1 − similarity for a statistic) of at
+    least ((scale·v)^(1/power) − slack)^power.
+
+    Attributes
+    ----------
+    values : array, shape (Ho, Wo)
+        Floats, of any sign, without NaN; inf where no match can be.
+    scale, slack : float
+    power : 1 or 2
+        2 where slack is a norm's error.
+    """
+
+    values: Array
+    scale: float = 1.0
+    slack: float = 0.0
+    power: int = 1
+
+    def __call__(self, values: Array) -> Array:
+        """Return the lower bounds, in float64, of some of the values."""
+        scaled = self.scale * values.astype(np.float64)
+        if self.power == 1:
+            return np.asarray(scaled - self.slack)
+        return np.asarray(np.maximum(np.sqrt(scaled) - self.slack, 0) ** 2)
+
+    def within(self, distance: float) -> Array:
+        """Tell which windows may be that near, (Ho, Wo)."""
+        if self.power == 2:
+            largest = (max(distance, 0.0) ** 0.5 + self.slack) ** 2
+        else:
+            largest = distance + self.slack
+        # Some roundings up, so that none of those on the line is lost.
+        largest = largest / self.scale
+        largest += abs(largest) * 2.0**-20 + 2.0**-140
+        # inf is larger.
+        largest = min(largest, float(np.finfo(self.values.dtype).max))
+        return np.asarray(self.values <= largest)
+
+
+def of_maps(call: Call) -> list[LowerBounds]:
+    """Bound the distances of one image to each template by the call's own map."""
+    if isinstance(call.metric, Statistic):
+        return _of_statistic(call)
+    metric = _unfinished(call.metric)
+    call = dataclasses.replace(call, metric=metric)
+    maps = clean(call.map("mean", similarity=False))
+    if metric.majorant is None and call.problem.value_range is None:
+        slacks = [np.inf] * call.problem.templates  # no error bound is known
+    else:
+        slacks = call.worst().tolist()
+    # Sums in float64 err, too, by as much less as its unit is smaller.
+    more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
+    # Where a map may have overflowed, all windows are looked at.
+    return [
+        LowerBounds(values, slack=more * slack)
+        if slack < np.inf
+        else LowerBounds(np.zeros_like(values))
+        for values, slack in zip(maps, slacks, strict=True)
+    ]
+
+
+def _of_statistic(call: Call) -> list[LowerBounds]:
+    distances, error = call.map("mean", similarity=False).double(), call.bound("mean")
+    # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
+    bounds = (distances - 2 * error).clamp(min=-1)
+    bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
+    return [LowerBounds(own) for own in clean(bounds)]
+
+
+def clean(maps: Tensor) -> Array:
+    """Put inf in the place of NaN, and return the maps of all templates (N, Ho, Wo)."""
+    found = maps.detach().cpu().flatten(0, -3).numpy()
+    # By NumPy: threads of torch would wait for more work, and keep those of the next kernel from
+    # theirs.
+    return np.nan_to_num(found, nan=np.inf, posinf=np.inf) if np.isnan(found.min()) else found
+
+
+@lru_cache(maxsize=256)
+def _unfinished(metric: Metric) -> Metric:
+    """Leave the mean as it is: `finish` can make a small error a large one."""
+    return dataclasses.replace(metric, finish=identity, modulus=identity)

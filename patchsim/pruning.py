@@ -1,0 +1,160 @@
+"""Lower bounds on l1 and l2 distances from sums of blocks, which cost a tap a block.
+
+By the triangle inequality Σ|p − k| is at least Σ_B |Σ_B p − Σ_B k| over blocks B of taps (Coq:
+``block_l1_window``), and by Cauchy-Schwarz Σ(p − k)² is at least Σ_B (Σ_B p − Σ_B k)² / |B| (Coq:
+``block_l2``). A block is b·b pixels of all channels, so that the sums of an image's blocks are one
+plane, made once for all templates of a size. Taps beyond the last whole block are left out.
+
+Rounding. With unit roundoff u, a block's computed sum errs by at most γ_m·Σ_B|p|, where m counts
+the numbers in a block and the conversion of its sum (Coq: ``sum_error``). For l1 the errors of all
+blocks add up to at most γ·(Σ|p| + Σ|k|), with γ = γ_n for the n = m + blocks + 4 roundings that a
+number passes. For l2 they are a vector that, divided by √|B|, is by Cauchy-Schwarz no longer than
+γ·(‖p‖ + ‖k‖), by which the norm of the differences errs; its own rounding is a factor 1 − 2γ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+
+import numpy as np
+import torch
+
+from patchsim import jit, slide, threads
+from patchsim.bounds import finite_range, gamma
+from patchsim.call import Call
+from patchsim.direct import Direct
+from patchsim.expression import trace
+from patchsim.lower_bounds import LowerBounds, clean
+from patchsim.metrics.base import Metric
+from patchsim.planner import make_plan
+from patchsim.problem import Problem
+
+#: What is summed, as `patchsim.expression` writes it, and the power of differences.
+POWERS = {"abs((p-k))": 1, "((p-k)*(p-k))": 2}
+
+#: Seconds for a value of the image, for a window and for a block of a window, and for each tap of a
+#: window that is measured: what pruning takes on the machine of the backends' default rates.
+PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.2e-9, 1.0e-9, 0.05e-9, 0.2e-9
+#: Seconds of a search by blocks, however small.
+FIXED = 1e-3
+#: Shares of the time of a map that bounds may take where few windows are left, or else without
+#: asking a sample; that a sample may take; and measuring what is left.
+BOUNDS, TRIAL, SAMPLE, MEASURING = 0.8, 0.12, 0.15, 0.3
+#: A sample's bands of windows, and the rows of each.
+BANDS, ROWS = 3, 16
+#: Sums from which their squares may overflow.
+_LARGE = 1e15
+
+
+def possible(call: Call) -> bool:
+    """Tell whether sums of blocks bound this metric here."""
+    problem, metric = call.problem, call.metric
+    if not isinstance(metric, Metric) or str(trace(metric.pointwise)) not in POWERS:
+        return False
+    whole = problem.weighting == "none" and not any(problem.overhang)
+    return whole and jit.usable(problem) and min(problem.kernel_size) >= 2
+
+
+def promising(call: Call) -> bool:
+    """Tell whether bounds by blocks are likely to be faster than the call's map."""
+    dense, own = seconds(call), cost(call.problem)
+    if own > BOUNDS * dense:
+        return False
+    if own <= TRIAL * dense:
+        return True
+    rows = ROWS * call.problem.stride[0] + call.problem.kernel_size[0]
+    share = BANDS * rows / call.problem.image_size[0]
+    if share > 0.5 or share * own > SAMPLE * dense:
+        return False
+    return few(call, round(_sample(call, rows) * math.prod(call.problem.map_size)))
+
+
+def seconds(call: Call) -> float:
+    """Predict the time of the call's map."""
+    plan = make_plan(call.problem, call.metric.summed)
+    return plan.seconds.get(call.backend.name, math.inf)
+
+
+def cost(problem: Problem) -> float:
+    """Predict the time of the bounds."""
+    windows = problem.templates * math.prod(problem.map_size)
+    blocks = math.prod(length // side(problem) for length in problem.kernel_size)
+    values = problem.channels * math.prod(problem.image_size)
+    return FIXED + PER_VALUE * values + windows * (PER_WINDOW + PER_BLOCK * blocks)
+
+
+def few(call: Call, survivors: int) -> bool:
+    """Tell whether it is faster to measure so many windows than to compute the call's map."""
+    return survivors * call.problem.taps * PER_TAP <= MEASURING * seconds(call)
+
+
+def side(problem: Problem) -> int:
+    """Choose how wide and high blocks are: 4 to 8 of them beside one another."""
+    return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
+
+
+def _sample(call: Call, rows: int) -> float:
+    """Return how many windows a place the bounds are likely to leave, in bands of the image."""
+    height, width = call.problem.image_size
+    problem = dataclasses.replace(call.problem, image_size=(rows, width))
+    survivors = 0
+    for number in range(BANDS):
+        top = (height - rows) * (2 * number + 1) // (2 * BANDS)
+        image = call.image[:, :, top : top + rows]
+        bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
+        pairs = zip(bounds, _fine(call), strict=True)
+        survivors += sum(int(np.count_nonzero(own.within(fine))) for own, fine in pairs)
+    return survivors / (BANDS * math.prod(problem.map_size))
+
+
+def _fine(call: Call) -> list[float]:
+    """Guess how far the matches are: as far as the templates are from the means of 2·2 pixels.
+
+    It is noise that keeps a match from being a copy, and where images are smooth there is little
+    but noise within so few pixels. Of l2 their means take away one part in four.
+    """
+    metric = call.metric
+    assert isinstance(metric, Metric)
+    height, width = (length // 2 * 2 for length in call.problem.kernel_size)
+    kernel = call.kernel[:, :, :height, :width].double()
+    means = torch.nn.functional.avg_pool2d(kernel, 2)
+    means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    sums = metric.pointwise(kernel, means).sum((1, 2, 3)) / Direct(call, 0).unit
+    return [4 / 3 * float(own) for own in sums]
+
+
+def of_blocks(call: Call) -> list[LowerBounds]:
+    """Bound the mean distances of one image's windows to each template."""
+    problem, metric = call.problem, call.metric
+    assert isinstance(metric, Metric)
+    text, b = str(trace(metric.pointwise)), side(problem)
+    image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
+    dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
+    blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1), b) * b * b  # (N, h / b, w / b)
+    maps = torch.empty((len(blocks), *problem.map_size), dtype=dtype)
+    planes = slide.Planes(image, (1, 1))
+    layout = (planes.steps[1], planes.pitch), (image.shape[1], image.shape[3])
+    peaks = np.zeros(problem.map_size[0], maps.numpy().dtype)
+    more = blocks.to(dtype).numpy(), b, problem.stride, maps.numpy(), peaks
+    run = partial(jit.blocks(text, image.dtype, dtype), planes.flat, *layout, *more)
+    threads.share(run, problem.map_size[0], 20 * image.numel())
+    unit = Direct(call, 0).unit
+    peak = float(peaks.max())
+    if peak == math.inf:
+        peak = max(map(abs, finite_range(image)))
+    if peak * problem.taps > _LARGE:
+        return [LowerBounds(np.zeros(problem.map_size)) for _ in blocks]
+    roundings = b * b * problem.channels + blocks[0].numel() + 4
+    share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)
+    found = []
+    for own, values in zip(kernel.double(), clean(maps), strict=True):
+        if POWERS[text] == 1:
+            slack = share * (problem.taps * peak + float(own.abs().sum())) / unit
+            found.append(LowerBounds(values, 1 / unit, slack))
+        else:
+            slack = share * (problem.taps**0.5 * peak + float(own.norm())) / unit**0.5
+            scale = (1 - 2 * share) / (unit * b * b * problem.channels)
+            found.append(LowerBounds(values, scale, slack, 2))
+    return found

@@ -1,0 +1,167 @@
+"""All windows of one image as a search sees them: bounds for all, distances of few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from patchsim import lower_bounds, pruning
+from patchsim.best_first import Array, Found, Windows, best_first
+from patchsim.call import Call
+from patchsim.direct import MANY, Direct
+from patchsim.lower_bounds import LowerBounds
+from patchsim.suppression import Suppression
+
+
+@dataclass
+class Group:
+    """Templates of one size, and bounds of their windows.
+
+    Attributes
+    ----------
+    call : Call
+    members : list of int
+        Which of all templates these are.
+    directs : list of Direct
+    bounds : list of LowerBounds
+    pruned : bool
+        Whether the bounds come from blocks; they can be replaced by those of a map.
+    """
+
+    call: Call
+    members: list[int]
+    directs: list[Direct]
+    bounds: list[LowerBounds]
+    pruned: bool
+
+
+def group(call: Call, members: list[int]) -> Group:
+    """Bound the windows of some templates, in the way that is likely to be faster."""
+    pruned = pruning.possible(call) and pruning.promising(call)
+    bounds = pruning.of_blocks(call) if pruned else lower_bounds.of_maps(call)
+    directs = [Direct(call, n) for n in range(len(members))]
+    return Group(call, members, directs, bounds, pruned)
+
+
+class Survey:
+    """Searches one image for templates of any sizes."""
+
+    def __init__(self, calls: list[tuple[Call, list[int]]]) -> None:
+        self.groups = [group(*call) for call in calls]
+        each = {n: direct for n, direct, _ in self._each()}
+        self.directs = [each[n] for n in range(len(each))]
+
+    def matches(self, k: int | None, most: float, max_overlap: float) -> list[Found]:
+        """Find the nearest windows, no further than `most`, by greedy suppression."""
+        found: list[Found] = []
+        seeds = [] if k is None else self._seeds(k, max_overlap)
+        for limit in _limits(seeds, k, most):
+            if self._replace_bounds(limit):
+                return self.matches(k, most, max_overlap)
+            windows = self._windows(limit, alone=k == 1)
+            measure = self._measure(windows, limit)
+            found = best_first(windows, measure, self._suppression(max_overlap), k, limit)
+            if len(found) == k:
+                break
+        return found
+
+    def _replace_bounds(self, limit: float) -> bool:
+        """Bound by maps where blocks leave too many windows; tell whether any were."""
+        changed = False
+        for own in self.groups:
+            if own.pruned:
+                survivors = sum(int(np.count_nonzero(b.within(limit))) for b in own.bounds)
+                if not pruning.few(own.call, survivors):
+                    own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
+                    changed = True
+        return changed
+
+    def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
+        for own in self.groups:
+            yield from zip(own.members, own.directs, own.bounds, strict=True)
+
+    def _seeds(self, k: int, max_overlap: float) -> list[float]:
+        """Return the distances of likely matches, of the least bounds, the nearest first."""
+        windows = _joined([_least(*own, 4 * k + 8) for own in self._each()])
+        distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
+        known = Windows(windows.template, windows.row, windows.col, distances)
+        suppression = self._suppression(max_overlap)
+        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
+        return [own.distance for own in found]
+
+    def _windows(self, limit: float, *, alone: bool) -> Windows:
+        """List the windows whose bounds allow that distance.
+
+        If only one match is wanted, those that repeat the one before them needn't be looked at.
+        """
+        parts = []
+        for n, direct, bounds in self._each():
+            mask = bounds.within(limit)
+            if alone and np.count_nonzero(mask) >= MANY:
+                mask &= ~direct.repeats
+            row, col = np.divmod(np.flatnonzero(mask), mask.shape[1])
+            lower = bounds(bounds.values[row, col])
+            parts.append(Windows(np.full(len(row), n), row, col, lower))
+        return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
+
+    def _measure(self, windows: Windows, limit: float) -> Callable[[Array], Array]:
+        def measure(indices: Array) -> Array:
+            distances = np.empty(len(indices))
+            template = windows.template[indices]
+            for n, direct in enumerate(self.directs):
+                mine = np.flatnonzero(template == n)
+                if len(mine):
+                    places = windows.row[indices[mine]], windows.col[indices[mine]]
+                    y, x = (at * step for at, step in zip(places, direct.stride, strict=True))
+                    distances[mine] = direct.distances(y, x, limit)
+            return distances
+
+        return measure
+
+    def _suppression(self, max_overlap: float) -> Suppression:
+        shapes = [direct.map_size for direct in self.directs]
+        sizes = [direct.size for direct in self.directs]
+        return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
+
+
+def _limits(seeds: list[float], k: int | None, most: float) -> Iterator[float]:
+    """Yield distances within which k matches are likely, larger and larger, `most` at last."""
+    number = k or 1
+    while number <= len(seeds):
+        if seeds[number - 1] < most:
+            yield seeds[number - 1]
+        number *= 2
+    yield most
+
+
+def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Windows:
+    """Return the windows with the least bounds, at most one in each part of the map."""
+    values, steps = bounds.values, zip(direct.size, direct.stride, direct.map_size, strict=True)
+    high, wide = (min(max(1, size // step), length) for size, step, length in steps)
+    whole = len(values) // high * high
+    strips = values[:whole].reshape(-1, high, values.shape[1]).min(1)
+    if whole < len(values):
+        strips = np.concatenate([strips, values[whole:].min(0, keepdims=True)])
+    least, places = torch.nn.functional.max_pool2d(
+        -torch.from_numpy(strips)[None], (1, wide), ceil_mode=True, return_indices=True
+    )
+    best = least.flatten().argsort(descending=True)[:count]
+    strip, col = np.divmod(places.flatten()[best].numpy(), values.shape[1])
+    pairs = zip(strip, col, strict=True)
+    within = [int(values[s * high : (s + 1) * high, c].argmin()) for s, c in pairs]
+    row = strip * high + np.array(within, dtype=np.int64)
+    return Windows(np.full(len(row), template), row, col, np.zeros(len(row)))
+
+
+def _joined(parts: list[Windows]) -> Windows:
+    """Join lists of windows, and order them by row, column and template."""
+    template, row, col, lower = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("template", "row", "col", "lower")
+    )
+    order = np.lexsort((template, col, row))
+    return Windows(template[order], row[order], col[order], lower[order])

@@ -1,0 +1,114 @@
+"""Bounds never exceed the exact distance."""
+
+import dataclasses
+import math
+from fractions import Fraction
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import patchsim
+from patchsim import lower_bounds, pruning
+from patchsim.call import read
+from patchsim.metrics import METRICS
+from patchsim.testing import cases, expect
+
+DTYPES = [torch.uint8, torch.int16, torch.float32, torch.float64, torch.bool]
+
+
+def exact_means(case, metric, call):
+    """Mean distances as Fractions, before `finish`, and which windows are spoiled."""
+    found = expect(case, METRICS[metric])
+    scale = Fraction(call.finish("mean", similarity=True).scale)
+    total = np.array(found.total, dtype=object)[:, None, None]
+    return found.sums[0] / (total * scale), found.spoiled[0]
+
+
+def assert_below(bounds, means, spoiled):
+    for own, mean, spoil in zip(bounds, means, spoiled, strict=True):
+        for i in np.ndindex(mean.shape):
+            if not spoil[i] and mean[i] < 1e300:
+                [lower] = own(own.values[i].reshape(1))
+                assert lower == -math.inf or Fraction(lower) <= mean[i] * (1 + Fraction(2) ** -50)
+                assert own.within(float(mean[i]) * (1 + 2.0**-50))[i]
+
+
+def searched(case):
+    """The case as `find` sees it: one image, no padding, dilation or overhang."""
+    image = case.image.detach().reshape(-1, *case.image.shape[-3:])[:1]
+    kernel, weight = case.kernel.detach(), case.weight
+    kernel = kernel.reshape(-1, *kernel.shape[-3:])[..., : image.shape[2], : image.shape[3]]
+    weight = None if weight is None else weight[..., : image.shape[2], : image.shape[3]]
+    where = {"padding": (0, 0), "dilation": (1, 1)}
+    return dataclasses.replace(case, image=image, kernel=kernel, weight=weight, **where)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+@settings(max_examples=50)
+@given(st.data(), st.sampled_from([1, 2, 4]))
+def test_blocks(metric, dtype, data, side):
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
+    case = dataclasses.replace(case, weight=None)
+    assume(min(case.kernel.shape[2:]) > 1)
+    geometry = case.stride, 0, 1
+    call = read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    assert pruning.possible(call)
+    largest = 2 ** int(math.log2(min(side, *call.problem.kernel_size)))
+    with mock.patch.object(pruning, "side", return_value=largest):
+        bounds = pruning.of_blocks(call)
+    assert_below(bounds, *exact_means(case, metric, call))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("metric", ["l1", "l2", "l4"])
+@settings(max_examples=50)
+@given(st.data())
+def test_maps(metric, dtype, data):
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
+    geometry = case.stride, 0, 1
+    call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
+    bounds = lower_bounds.of_maps(call)
+    assert_below(bounds, *exact_means(case, metric, call))
+
+
+@pytest.mark.parametrize("backend", ["fused", "conv2d", "fft", "shift"])
+@settings(max_examples=20)
+@given(st.integers(0, 99))
+def test_one_number_bounds_the_error_of_every_window(backend, seed):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(3, 40, 40, generator=generator) * 2 ** (seed % 7) + seed % 5
+    kernel = image[:, 3:12, 5:16] + torch.rand(3, 9, 11, generator=generator)
+    image[0, 20, 20] = torch.nan
+    call = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, backend)
+    bound = patchsim.error_bound(image, kernel, "l2", backend)
+    found = patchsim.distance(image, kernel, "l2", backend=backend).double()
+    exact = patchsim.distance(image.double(), kernel.double(), "l2", backend="unfold")
+    fine = exact.isfinite()
+    [worst] = call.worst().tolist()
+    assert ((found - exact).abs()[fine] <= worst).all()
+    if backend != "fft":  # whose bound there is that of the whole image
+        assert bound[fine].max() <= worst * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_smooth_images_are_pruned(metric):
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.rand(1, 3, 16, 24, generator=generator)
+    image = torch.nn.functional.interpolate(rough, size=(512, 768), mode="bicubic")[0]
+    kernel = image[:, 100:164, 200:264] + 0.02 * torch.randn(3, 64, 64, generator=generator)
+    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
+    [bounds] = pruning.of_blocks(call)
+    best = patchsim.distance(image, kernel, metric).min()
+    assert np.count_nonzero(bounds.within(float(best))) < 1000
+
+
+def test_what_cannot_be_pruned():
+    image, kernel = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 16, 16)
+    for metric, weight in (("hamming", None), ("zncc", None), ("l1", torch.ones(16, 16))):
+        call = read(image, kernel, metric, (1, 0, 1), weight, None, "auto")
+        assert not pruning.possible(call)
