@@ -74,7 +74,7 @@ class Matches(Sequence[Match]):
     --------
     >>> matches = Matches([Match(1.0, 20, 7, 10, 12), Match(0.75, 3, 40, 10, 12)])
     >>> print(matches)
-     score  x   y  width  height
+     score  x  y width height
     1.0000  7 20    12     10
     0.7500 40  3    12     10
     >>> matches.boxes()
