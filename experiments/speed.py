@@ -7,10 +7,9 @@
 The contestants of a case take turns, so that a drift of the machine's speed touches all alike. A
 turn is a burst of calls for about 20 ms (one call where it takes longer), as a program that calls
 one of them repeatedly would, after as many that don't count, and counts as the mean of its calls.
-Reported are medians over the
-turns with their quartiles. Contestants are checked against `patchsim.distance` in float64 before
-they are timed. What would take a contestant more than --limit seconds a call, or 8 GB of memory, is
-skipped, and the table says so.
+Reported are medians over the turns with their quartiles. Contestants are checked against
+`patchsim.distance` in float64 before they are timed. What would take a contestant more than --limit
+seconds a call, or 8 GB of memory, is skipped, and the table says so.
 
 Writes targets.csv, grid.csv and speed.png to experiments/results/.
 """
