@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import patchsim
 from patchsim import quads
 from patchsim.instructions import DOT, MIN, SAD, instruction
 from patchsim.metrics import METRICS
-from patchsim.problem import INTEGER_RANGES, problem_of
+from patchsim.problem import INTEGER_RANGES, as_pair, problem_of
 
 INSTRUCTIONS = [*SAD, *DOT, *MIN]
 
@@ -118,3 +119,19 @@ def test_magnitudes_take_four_taps_of_every_phase():
     narrow, wide = (problem_of(image, image[..., :width], (1, 3)) for width in (11, 12))
     assert not quads.can(SAD, narrow)
     assert quads.can(SAD, wide) == (instruction(SAD) is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+@pytest.mark.parametrize("stride", [1, 2, (3, 1), (1, 3)])
+def test_fused_takes_instructions_for_large_problems(dtype, metric, stride):
+    low, high = INTEGER_RANGES[dtype]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(low, high + 1, (3, 140, 190), generator=generator).to(dtype)
+    kernel = image[:, 20:40, 30:51].contiguous()
+    found = patchsim.distance(
+        image, kernel, metric, stride=stride, backend="fused", reduction="sum"
+    )
+    assert torch.equal(
+        found, exact(metric, image[None], kernel[None], as_pair("", stride, 1))[0, 0]
+    )

@@ -132,6 +132,10 @@ def run(
 @lru_cache(maxsize=512)
 def _way(metric: Metric, problem: Problem) -> Literal["sad", "min", "dot", "pointwise"]:
     """Choose between the processor's instructions for integers and kernels of the expression."""
+    rows, cols = problem.map_size
+    taps = problem.batch * problem.templates * rows * cols * problem.taps
+    if taps < _WORTH_INSTRUCTIONS * problem.stride[1]:
+        return "pointwise"
     if _text(metric) == "abs((p-k))":
         if quads.can(SAD, problem):
             return "sad"
@@ -175,6 +179,10 @@ REARRANGED = 2**21
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
 _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
+
+#: Taps of all windows from which on instructions pay for what is to be done at Python first, for
+#: each phase of the columns.
+_WORTH_INSTRUCTIONS = 2**22
 
 #: Taps a channel from which on sums of minima pay for spreading int16 and for box sums; times as
 #: many where a stride leaves fewer windows.
