@@ -117,7 +117,7 @@ def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str
     """Tell by which bounds a search goes, and what share of windows those by blocks leave."""
     call = read(image[None], template[None], metric, (1, 0, 1), None, None, "auto")
     [bounds] = pruning.of_blocks(call)
-    count = int(np.count_nonzero(bounds.within(1 - match.score)))
+    count = bounds.count(1 - match.score)
     pruned = pruning.promising(call) and pruning.few(call, count)
     return ("blocks" if pruned else "map"), count / bounds.values.size
 

@@ -148,7 +148,8 @@ class Direct:
         kernel = jit.direct(text, image.dtype, weight is not None)
         layout = planes.steps[1], planes.pitch
         run = partial(kernel, planes.flat, layout, *arrays, rows, cols, limit, sums)
-        threads.share(run, len(rows), len(rows) * arrays[0].size)
+        # Pixels of windows here and there come from memory: each takes as long as several operations.
+        threads.share(run, len(rows), 8 * len(rows) * arrays[0].size)
         return sums
 
     def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:

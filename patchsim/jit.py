@@ -167,6 +167,36 @@ def repeats(dtype: torch.dtype) -> Kernel:
 
 
 @cache
+def minima(name: str) -> Kernel:
+    """Compile (values, (high, wide), minima, first, last), for floats of that name.
+
+    Rows first to last of minima get the least of each cell of high·wide values, or of what there is
+    of it: values are (H, W), minima (⌈H/high⌉, ⌈W/wide⌉). NaN counts as inf.
+    """
+    from numba import types
+
+    maps = getattr(types, name)[:, ::1]
+    return compiled(
+        templates.MINIMA, [types.void(maps, _tuple(2), maps, *[types.int64] * 2)], key=name
+    )
+
+
+@cache
+def below(name: str) -> Kernel:
+    """Compile (values, (high, wide), minima, limit, places, count), see `minima`.
+
+    places gets the places in the flat map of the values up to `limit`, in order, as long as there
+    is room; count[0] tells how many there are.
+    """
+    from numba import types
+
+    value = getattr(types, name)
+    maps, whole = value[:, ::1], types.int64[::1]
+    signature = types.void(maps, _tuple(2), maps, value, whole, whole)
+    return compiled(templates.BELOW, [signature], key=name)
+
+
+@cache
 def spectra(dtype: torch.dtype) -> Kernel:
     """Compile the transforms of templates for `overlap_save`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from patchsim.call import Call
+from patchsim.cells import Cells, size_of
 from patchsim.metrics.base import Metric, Statistic, identity
+from patchsim.problem import Pair
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,13 +29,16 @@ class LowerBounds:
     Attributes
     ----------
     values : array, shape (Ho, Wo)
-        Floats, of any sign, without NaN; inf where no match can be.
+        Floats, of any sign; NaN or inf where no match can be.
+    cell : pair of int
+        The size of the cells of `cells`.
     scale, slack : float
     power : 1 or 2
         2 where slack is a norm's error.
     """
 
     values: Array
+    cell: Pair
     scale: float = 1.0
     slack: float = 0.0
     power: int = 1
@@ -45,8 +50,22 @@ class LowerBounds:
             return np.asarray(scaled - self.slack)
         return np.asarray(np.maximum(np.sqrt(scaled) - self.slack, 0) ** 2)
 
-    def within(self, distance: float) -> Array:
-        """Tell which windows may be that near, (Ho, Wo)."""
+    @cached_property
+    def cells(self) -> Cells:
+        """The map's cells, whose minima tell where to look."""
+        return Cells(self.values, self.cell)
+
+    def within(self, distance: float) -> tuple[Array, Array]:
+        """Return the rows and columns of the windows that may be that near, in order."""
+        row, col = np.divmod(self.cells.below(self._limit(distance)), self.values.shape[1])
+        return row, col
+
+    def count(self, distance: float) -> int:
+        """Count the windows that may be that near."""
+        return self.cells.count(self._limit(distance))
+
+    def _limit(self, distance: float) -> float:
+        """Return the greatest value of windows that may be that near."""
         if self.power == 2:
             largest = (max(distance, 0.0) ** 0.5 + self.slack) ** 2
         else:
@@ -55,8 +74,7 @@ class LowerBounds:
         largest = largest / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
         # inf is larger.
-        largest = min(largest, float(np.finfo(self.values.dtype).max))
-        return np.asarray(self.values <= largest)
+        return min(largest, float(np.finfo(self.values.dtype).max))
 
 
 def of_maps(call: Call) -> list[LowerBounds]:
@@ -65,7 +83,7 @@ def of_maps(call: Call) -> list[LowerBounds]:
         return _of_statistic(call)
     metric = _unfinished(call.metric)
     call = dataclasses.replace(call, metric=metric)
-    maps = clean(call.map("mean", similarity=False))
+    maps, cell = arrays(call.map("mean", similarity=False)), size_of(call.problem)
     if metric.majorant is None and call.problem.value_range is None:
         slacks = [np.inf] * call.problem.templates  # no error bound is known
     else:
@@ -74,9 +92,9 @@ def of_maps(call: Call) -> list[LowerBounds]:
     more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
     # Where a map may have overflowed, all windows are looked at.
     return [
-        LowerBounds(values, slack=more * slack)
+        LowerBounds(values, cell, slack=more * slack)
         if slack < np.inf
-        else LowerBounds(np.zeros_like(values))
+        else LowerBounds(np.zeros_like(values), cell)
         for values, slack in zip(maps, slacks, strict=True)
     ]
 
@@ -86,15 +104,12 @@ def _of_statistic(call: Call) -> list[LowerBounds]:
     # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
     bounds = (distances - 2 * error).clamp(min=-1)
     bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-    return [LowerBounds(own) for own in clean(bounds)]
+    return [LowerBounds(own, size_of(call.problem)) for own in arrays(bounds)]
 
 
-def clean(maps: Tensor) -> Array:
-    """Put inf in the place of NaN, and return the maps of all templates (N, Ho, Wo)."""
-    found = maps.detach().cpu().flatten(0, -3).numpy()
-    # By NumPy: threads of torch would wait for more work, and keep those of the next kernel from
-    # theirs.
-    return np.nan_to_num(found, nan=np.inf, posinf=np.inf) if np.isnan(found.min()) else found
+def arrays(maps: Tensor) -> Array:
+    """Return the maps of all templates, (N, Ho, Wo)."""
+    return np.ascontiguousarray(maps.detach().cpu().flatten(0, -3).numpy())
 
 
 @lru_cache(maxsize=256)

@@ -24,9 +24,10 @@ import torch
 from patchsim import jit, slide, threads
 from patchsim.bounds import finite_range, gamma
 from patchsim.call import Call
+from patchsim.cells import size_of
 from patchsim.direct import Direct
 from patchsim.expression import trace
-from patchsim.lower_bounds import LowerBounds, clean
+from patchsim.lower_bounds import LowerBounds, arrays
 from patchsim.metrics.base import Metric
 from patchsim.planner import make_plan
 from patchsim.problem import Problem
@@ -68,7 +69,7 @@ def promising(call: Call) -> bool:
     share = BANDS * rows / call.problem.image_size[0]
     if share > 0.5 or share * own > SAMPLE * dense:
         return False
-    return few(call, round(_sample(call, rows) * math.prod(call.problem.map_size)))
+    return _sampled(call, rows)
 
 
 def seconds(call: Call) -> float:
@@ -95,18 +96,20 @@ def side(problem: Problem) -> int:
     return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
 
 
-def _sample(call: Call, rows: int) -> float:
-    """Return how many windows a place the bounds are likely to leave, in bands of the image."""
+def _sampled(call: Call, rows: int) -> bool:
+    """Tell whether bounds leave few windows in bands of the image: if one has too many, at once."""
     height, width = call.problem.image_size
     problem = dataclasses.replace(call.problem, image_size=(rows, width))
-    survivors = 0
+    windows = math.prod(call.problem.map_size) / (BANDS * math.prod(problem.map_size))
+    survivors, fine = 0, _fine(call)
     for number in range(BANDS):
         top = (height - rows) * (2 * number + 1) // (2 * BANDS)
         image = call.image[:, :, top : top + rows]
         bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
-        pairs = zip(bounds, _fine(call), strict=True)
-        survivors += sum(int(np.count_nonzero(own.within(fine))) for own, fine in pairs)
-    return survivors / (BANDS * math.prod(problem.map_size))
+        survivors += sum(own.count(most) for own, most in zip(bounds, fine, strict=True))
+        if not few(call, round(survivors * windows)):
+            return False
+    return True
 
 
 def _fine(call: Call) -> list[float]:
@@ -129,7 +132,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     """Bound the mean distances of one image's windows to each template."""
     problem, metric = call.problem, call.metric
     assert isinstance(metric, Metric)
-    text, b = str(trace(metric.pointwise)), side(problem)
+    text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
     blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1), b) * b * b  # (N, h / b, w / b)
@@ -145,16 +148,16 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     if peak == math.inf:
         peak = max(map(abs, finite_range(image)))
     if peak * problem.taps > _LARGE:
-        return [LowerBounds(np.zeros(problem.map_size)) for _ in blocks]
+        return [LowerBounds(np.zeros(problem.map_size), cell) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4
     share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)
     found = []
-    for own, values in zip(kernel.double(), clean(maps), strict=True):
+    for own, values in zip(kernel.double(), arrays(maps), strict=True):
         if POWERS[text] == 1:
             slack = share * (problem.taps * peak + float(own.abs().sum())) / unit
-            found.append(LowerBounds(values, 1 / unit, slack))
+            found.append(LowerBounds(values, cell, 1 / unit, slack))
         else:
             slack = share * (problem.taps**0.5 * peak + float(own.norm())) / unit**0.5
             scale = (1 - 2 * share) / (unit * b * b * problem.channels)
-            found.append(LowerBounds(values, scale, slack, 2))
+            found.append(LowerBounds(values, cell, scale, slack, 2))
     return found

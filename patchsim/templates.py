@@ -309,6 +309,43 @@ def kernel(image, steps, shape, blocks, side, stride, bounds, peaks, first, last
     peaks[first] = most.max()
 """
 
+#: See `patchsim.jit.minima`.
+MINIMA = """
+def kernel(values, size, minima, first, last):
+    (high, wide), (rows, cols) = size, values.shape
+    line = np.empty(cols, values.dtype)
+    for i in range(first, last):
+        line[:] = np.inf
+        for y in range(i * high, min(rows, (i + 1) * high)):
+            here = values[y]
+            for x in range(cols):
+                line[x] = here[x] if here[x] < line[x] else line[x]
+        for j in range(minima.shape[1]):
+            least = line[j * wide]
+            for value in line[j * wide : (j + 1) * wide]:
+                least = value if value < least else least
+            minima[i, j] = least
+"""
+
+#: See `patchsim.jit.below`.
+BELOW = """
+def kernel(values, size, minima, limit, places, count):
+    (high, wide), (rows, cols), found = size, values.shape, 0
+    for i in range(minima.shape[0]):
+        if minima[i].min() > limit:
+            continue
+        for y in range(i * high, min(rows, (i + 1) * high)):
+            for j in range(minima.shape[1]):
+                if minima[i, j] > limit:
+                    continue
+                for x in range(j * wide, min(cols, (j + 1) * wide)):
+                    if values[y, x] <= limit:
+                        if found < places.size:
+                            places[found] = y * cols + x
+                        found += 1
+    count[0] = found
+"""
+
 #: See `patchsim.jit.spread`.
 SPREAD = """
 def kernel(image, spread, steps, cols, first, last):

@@ -34,7 +34,7 @@ def assert_below(bounds, means, spoiled):
             if not spoil[i] and mean[i] < 1e300:
                 [lower] = own(own.values[i].reshape(1))
                 assert lower == -math.inf or Fraction(lower) <= mean[i] * (1 + Fraction(2) ** -50)
-                assert own.within(float(mean[i]) * (1 + 2.0**-50))[i]
+                assert i in set(zip(*own.within(float(mean[i]) * (1 + 2.0**-50)), strict=True))
 
 
 def searched(case):
@@ -104,7 +104,7 @@ def test_smooth_images_are_pruned(metric):
     call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
     [bounds] = pruning.of_blocks(call)
     best = patchsim.distance(image, kernel, metric).min()
-    assert np.count_nonzero(bounds.within(float(best))) < 1000
+    assert bounds.count(float(best)) < 1000
 
 
 def test_what_cannot_be_pruned():
