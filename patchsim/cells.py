@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from patchsim.problem import Pair, Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Least height and width of a cell, and how many values are expected to be wanted.
+#: Least height and width of a cell, and how many values are many.
 LEAST, EXPECTED = (16, 32), 4096
 
 
@@ -42,15 +43,21 @@ class Cells:
 
     def count(self, limit: float) -> int:
         """Count the values up to a limit."""
-        return self._list(limit, np.empty(0, np.int64))
+        return self._list(limit, self.values.size, np.empty(0, np.int64))
 
-    def below(self, limit: float) -> Array:
-        """Return the places of the values up to a limit, in the flat map and in order."""
-        places = np.empty(min(EXPECTED, self.values.size), np.int64)
-        count = self._list(limit, places)
-        if count > len(places):
-            return np.flatnonzero(self.values <= limit)
-        return places[:count]
+    def below(self, limit: float, spared: Callable[[], Array] | None = None) -> Array:
+        """Return the places of the values up to a limit, in the flat map and in order.
+
+        If they are many, those are left out where `spared`, (Ho, Wo), is true.
+        """
+        places = np.empty(EXPECTED, np.int64)
+        count = self._list(limit, EXPECTED, places)
+        if count <= EXPECTED:
+            return places[:count]
+        near = self.values <= limit
+        if spared:
+            near &= ~spared()
+        return np.flatnonzero(near)
 
     def least(self, count: int) -> tuple[Array, Array]:
         """Return the rows and columns of the least values of the cells with the least."""
@@ -67,8 +74,8 @@ class Cells:
         y, x = divmod(int((cell == least).argmax()), cell.shape[1])
         return i * high + y, j * wide + x
 
-    def _list(self, limit: float, places: Array) -> int:
+    def _list(self, limit: float, most: int, places: Array) -> int:
         count = np.zeros(1, np.int64)
         given = self.values, self.size, self.minima, self.values.dtype.type(limit)
-        jit.below(self.values.dtype.name)(*given, places, count)
+        jit.below(self.values.dtype.name)(*given, most, places, count)
         return int(count[0])

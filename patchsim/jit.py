@@ -183,17 +183,31 @@ def minima(name: str) -> Kernel:
 
 @cache
 def below(name: str) -> Kernel:
-    """Compile (values, (high, wide), minima, limit, places, count), see `minima`.
+    """Compile (values, (high, wide), minima, limit, most, places, count), see `minima`.
 
     places gets the places in the flat map of the values up to `limit`, in order, as long as there
-    is room; count[0] tells how many there are.
+    is room; count[0] tells how many there are, or that there are more than `most`.
     """
     from numba import types
 
     value = getattr(types, name)
     maps, whole = value[:, ::1], types.int64[::1]
-    signature = types.void(maps, _tuple(2), maps, value, whole, whole)
+    signature = types.void(maps, _tuple(2), maps, value, types.int64, whole, whole)
     return compiled(templates.BELOW, [signature], key=name)
+
+
+@cache
+def extremes(dtype: torch.dtype, run: int) -> Kernel:
+    """Compile (values, lows, highs, first, last), for floats of `dtype`.
+
+    Of the flat values, cut into pieces of `run`, those from first to last have their least and
+    greatest number put into lows and highs, of numbers that aren't NaN; inf and -inf of none.
+    """
+    from numba import types
+
+    flat, number = type_of(dtype)[::1], types.int64
+    source = templates.EXTREMES.format(run=run)
+    return compiled(source, [types.void(flat, flat, flat, number, number)])
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -55,9 +56,15 @@ class LowerBounds:
         """The map's cells, whose minima tell where to look."""
         return Cells(self.values, self.cell)
 
-    def within(self, distance: float) -> tuple[Array, Array]:
-        """Return the rows and columns of the windows that may be that near, in order."""
-        row, col = np.divmod(self.cells.below(self._limit(distance)), self.values.shape[1])
+    def within(
+        self, distance: float, spared: Callable[[], Array] | None = None
+    ) -> tuple[Array, Array]:
+        """Return the rows and columns of the windows that may be that near, in order.
+
+        If they are many, those are left out where `spared`, (Ho, Wo), is true.
+        """
+        places = self.cells.below(self._limit(distance), spared)
+        row, col = np.divmod(places, self.values.shape[1])
         return row, col
 
     def count(self, distance: float) -> int:
@@ -71,7 +78,7 @@ class LowerBounds:
         else:
             largest = distance + self.slack
         # Some roundings up, so that none of those on the line is lost.
-        largest = largest / self.scale
+        largest = float(largest) / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
         # inf is larger.
         return min(largest, float(np.finfo(self.values.dtype).max))
@@ -100,11 +107,15 @@ def of_maps(call: Call) -> list[LowerBounds]:
 
 
 def _of_statistic(call: Call) -> list[LowerBounds]:
-    distances, error = call.map("mean", similarity=False).double(), call.bound("mean")
-    # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
-    bounds = (distances - 2 * error).clamp(min=-1)
-    bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-    return [LowerBounds(own, size_of(call.problem)) for own in arrays(bounds)]
+    if call.problem.dtype is torch.float32:
+        # Errors of sums in single precision are large beside what flat windows deviate.
+        problem = dataclasses.replace(call.problem, dtype=torch.float64)
+        image, kernel = call.image.double(), call.kernel.double()
+        call = dataclasses.replace(call, problem=problem, image=image, kernel=kernel)
+    maps, cell = arrays(call.least()), size_of(call.problem)
+    # What rounding adds to numbers of at most 2, and that of the similarity itself.
+    slack = 4 * float(np.finfo(maps.dtype).eps) + 2.0**-40
+    return [LowerBounds(values, cell, slack=slack) for values in maps]
 
 
 def arrays(maps: Tensor) -> Array:

@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from patchsim import jit, slide, threads
 from patchsim.bounds import finite_range, gamma
@@ -122,10 +123,20 @@ def _fine(call: Call) -> list[float]:
     assert isinstance(metric, Metric)
     height, width = (length // 2 * 2 for length in call.problem.kernel_size)
     kernel = call.kernel[:, :, :height, :width].double()
-    means = torch.nn.functional.avg_pool2d(kernel, 2)
+    means = _pooled(kernel, 2) / 4
     means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
     sums = metric.pointwise(kernel, means).sum((1, 2, 3)) / Direct(call, 0).unit
     return [4 / 3 * float(own) for own in sums]
+
+
+def _pooled(values: Tensor, side: int) -> Tensor:
+    """Sum blocks of side·side values, those that are whole.
+
+    Not by torch's pooling, which wakes threads: they would then wait for more work, and keep those
+    of the next kernel from theirs.
+    """
+    blocks = values.unfold(-2, side, side).unfold(-2, side, side)
+    return blocks.sum((-2, -1))
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:
@@ -135,7 +146,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
-    blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1), b) * b * b  # (N, h / b, w / b)
+    blocks = _pooled(kernel.double().sum(1), b)  # (N, h / b, w / b)
     maps = torch.empty((len(blocks), *problem.map_size), dtype=dtype)
     planes = slide.Planes(image, (1, 1))
     layout = (planes.steps[1], planes.pitch), (image.shape[1], image.shape[3])

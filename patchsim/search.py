@@ -12,7 +12,7 @@ from patchsim.backends import Backend
 from patchsim.bank import Entry, bank
 from patchsim.call import Call, read
 from patchsim.matches import Match, Matches
-from patchsim.metrics import METRICS, AnyMetric, Statistic
+from patchsim.metrics import AnyMetric
 from patchsim.problem import IntOrPair, problem_of
 from patchsim.subpixel import refine
 from patchsim.survey import Survey
@@ -156,13 +156,10 @@ def _calls(
     groups: dict[tuple[torch.Size, bool], list[int]] = {}
     for n, entry in enumerate(entries):
         groups.setdefault((entry.kernel.shape, entry.weight is None), []).append(n)
-    # Bounds from maps in half precision would leave many windows, and so would those of statistics,
-    # which are ratios of small numbers, from maps in single precision.
+    # Bounds from maps in half precision would leave many windows.
     dtype = image.dtype
     if dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
-    if dtype is torch.float32 and isinstance(METRICS.get(str(metric), metric), Statistic):
-        dtype = torch.float64
     calls = []
     for members in groups.values():
         kernels = torch.stack([entries[n].kernel for n in members]).to(dtype)

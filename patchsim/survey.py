@@ -11,7 +11,7 @@ import numpy as np
 from patchsim import lower_bounds, pruning
 from patchsim.best_first import Array, Found, Windows, best_first
 from patchsim.call import Call
-from patchsim.direct import MANY, Direct
+from patchsim.direct import Direct
 from patchsim.lower_bounds import LowerBounds
 from patchsim.suppression import Suppression
 
@@ -103,10 +103,7 @@ class Survey:
         """
         parts = []
         for n, direct, bounds in self._each():
-            row, col = bounds.within(limit)
-            if alone and len(row) >= MANY:
-                other = ~direct.repeats[row, col]
-                row, col = row[other], col[other]
+            row, col = bounds.within(limit, direct.repeats if alone else None)
             lower = bounds(bounds.values[row, col])
             parts.append(Windows(np.full(len(row), n), row, col, lower))
         return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order

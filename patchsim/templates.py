@@ -224,13 +224,18 @@ def kernel(image, steps, shape, stride, repeats, first, last):
         top = y - height + 1
         if top < first * down or top % down:
             continue
-        line, same = repeats[top // down], 0
         for x in range(length):
-            same = same + 1 if count[x] >= height else 0
-            run[x] = same
-        ends = run[width - 1 :]
+            run[x] = count[x] >= height
+        reach = 1
+        while reach < width:
+            step = min(reach, width - reach)
+            after = run[step:]
+            for x in range(after.size):
+                run[x] &= after[x]
+            reach += step
+        line = repeats[top // down]
         for x in range(cols):
-            line[x] = ends[x * across] >= width
+            line[x] = run[x * across]
 """
 
 #: See `patchsim.jit.blocks`.
@@ -329,7 +334,7 @@ def kernel(values, size, minima, first, last):
 
 #: See `patchsim.jit.below`.
 BELOW = """
-def kernel(values, size, minima, limit, places, count):
+def kernel(values, size, minima, limit, most, places, count):
     (high, wide), (rows, cols), found = size, values.shape, 0
     for i in range(minima.shape[0]):
         if minima[i].min() > limit:
@@ -343,7 +348,27 @@ def kernel(values, size, minima, limit, places, count):
                         if found < places.size:
                             places[found] = y * cols + x
                         found += 1
+            if found > most:
+                break
+        if found > most:
+            break
     count[0] = found
+"""
+
+#: See `patchsim.jit.extremes`.
+EXTREMES = """
+def kernel(values, lows, highs, first, last):
+    length = 1024
+    low, high = np.empty(length, values.dtype), np.empty(length, values.dtype)
+    for i in range(first, last):
+        low[:] = np.inf
+        high[:] = -np.inf
+        for start in range(i * {run}, min(values.size, (i + 1) * {run}), length):
+            run = values[start : start + length]
+            for x in range(run.size):
+                low[x] = run[x] if run[x] < low[x] else low[x]
+                high[x] = run[x] if run[x] > high[x] else high[x]
+        lows[i], highs[i] = low.min(), high.max()
 """
 
 #: See `patchsim.jit.spread`.

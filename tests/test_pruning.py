@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import patchsim
 from patchsim import lower_bounds, pruning
 from patchsim.call import read
+from patchsim.direct import Direct
 from patchsim.metrics import METRICS
 from patchsim.testing import cases, expect
 
@@ -74,6 +75,27 @@ def test_maps(metric, dtype, data):
     call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
     bounds = lower_bounds.of_maps(call)
     assert_below(bounds, *exact_means(case, metric, call))
+
+
+def assert_below_direct(call, bounds):
+    """What a search would measure, in float64, is no nearer than its bounds."""
+    rows, cols = np.indices(call.problem.map_size).reshape(2, -1)
+    down, across = call.problem.stride
+    for n, own in enumerate(bounds):
+        distances = Direct(call, n).distances(rows * down, cols * across)
+        lower = own(own.values.flatten())
+        assert (~np.isfinite(distances) | ((lower <= distances) & np.isfinite(lower))).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("metric", ["zncc", "ncc", "ssim", "intersection"])
+@settings(max_examples=50)
+@given(st.data())
+def test_maps_of_statistics(metric, dtype, data):
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
+    geometry = case.stride, 0, 1
+    call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
+    assert_below_direct(call, lower_bounds.of_maps(call))
 
 
 @pytest.mark.parametrize("backend", ["fused", "conv2d", "fft", "shift"])
