@@ -183,7 +183,7 @@ class Direct:
         exact = self.call.problem.value_range is not None
         kernel = self.kernel.double()
         centred = statistic.invariant and not exact
-        centre = algebra.middle(self.call.problem, self.kernel[None], L2) if centred else 0
+        centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
         middle = torch.as_tensor(centre).double().expand_as(kernel)
         weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
 

@@ -149,8 +149,29 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
         *layout, sums, types.int64, _tuple(2), sums, type_of(total)[::1], *[types.int64] * 2
     )
     arithmetic = Arithmetic(parse(text), total)
-    source = templates.BLOCKS.format(total=arithmetic.total)
+    plain = dict.fromkeys(templates.CORRELATED, "")
+    source = templates.BLOCKS.format(total=arithmetic.total, **plain)
     return compiled(source, [signature], *_term(arithmetic, ["p", "k"]))
+
+
+@cache
+def correlated_blocks(dtype: torch.dtype) -> Kernel:
+    """Compile bounds from the correlation of sums of blocks, in float64.
+
+    (image, (to_channel, to_row), (C, W), blocks, side, (sy, sx), bounds, peaks, shares, energies,
+    off, exact, first, last): as `blocks`, but that those of each template have the mean 0 and the
+    norm 1, and with their cosine c with a window's, bounds gets 1 − √(1 − share·(1 − c²)), c being
+    0 where it is negative. It is 1 where the variance of a window's sums is no more than the share
+    `off` of their squares and a template's energy; but 0 if they are `exact` and the same.
+    """
+    from numba import types
+
+    sums, numbers, total = types.float64[:, :, ::1], types.float64[::1], torch.float64
+    layout = type_of(dtype)[::1], _tuple(2), _tuple(2)
+    more = types.int64, _tuple(2), sums, *[numbers] * 3, types.float64, types.boolean
+    signature = types.void(*layout, sums, *more, *[types.int64] * 2)
+    source = templates.BLOCKS.format(total="float64", **templates.CORRELATED)
+    return compiled(source, [signature], *_term(Arithmetic(parse("(p*k)"), total), ["p", "k"]))
 
 
 @cache

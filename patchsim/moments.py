@@ -89,7 +89,8 @@ class _Adapted:
         error = self.error(metric, problem, image, kernel, weight)
         # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
         bounds = (distances - 2 * error).clamp(min=-1)
-        return torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
+        bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
+        return bounds.to(self.score.dtype)
 
     def _scores(
         self,

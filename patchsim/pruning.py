@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import jit, slide, threads
+from patchsim import correlated_blocks, jit, slide, threads
 from patchsim.bounds import finite_range, gamma
 from patchsim.call import Call
 from patchsim.cells import size_of
@@ -30,6 +30,7 @@ from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
 from patchsim.metrics.base import Metric
+from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
 from patchsim.problem import Problem
 
@@ -53,7 +54,8 @@ _LARGE = 1e15
 def possible(call: Call) -> bool:
     """Tell whether sums of blocks bound this metric here."""
     problem, metric = call.problem, call.metric
-    if not isinstance(metric, Metric) or str(trace(metric.pointwise)) not in POWERS:
+    known = isinstance(metric, Metric) and str(trace(metric.pointwise)) in POWERS
+    if not known and metric is not ZNCC:
         return False
     whole = problem.weighting == "none" and not any(problem.overhang)
     return whole and jit.usable(problem) and min(problem.kernel_size) >= 2
@@ -119,13 +121,17 @@ def _fine(call: Call) -> list[float]:
     It is noise that keeps a match from being a copy, and where images are smooth there is little
     but noise within so few pixels. Of l2 their means take away one part in four.
     """
-    metric = call.metric
-    assert isinstance(metric, Metric)
+    metric = call.metric.summed
     height, width = (length // 2 * 2 for length in call.problem.kernel_size)
     kernel = call.kernel[:, :, :height, :width].double()
     means = _pooled(kernel, 2) / 4
     means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    sums = metric.pointwise(kernel, means).sum((1, 2, 3)) / Direct(call, 0).unit
+    sums = metric.pointwise(kernel, means).sum((1, 2, 3))
+    if call.metric is ZNCC:
+        deviations = (kernel - kernel.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
+        left = (1 - 4 / 3 * sums / deviations.clamp(min=2.0**-100)).clamp(min=0)
+        return [1 - float(own) ** 0.5 for own in left]
+    sums = sums / Direct(call, 0).unit
     return [4 / 3 * float(own) for own in sums]
 
 
@@ -141,6 +147,8 @@ def _pooled(values: Tensor, side: int) -> Tensor:
 
 def of_blocks(call: Call) -> list[LowerBounds]:
     """Bound the mean distances of one image's windows to each template."""
+    if call.metric is ZNCC:
+        return correlated_blocks.of_blocks(call, side(call.problem))
     problem, metric = call.problem, call.metric
     assert isinstance(metric, Metric)
     text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)

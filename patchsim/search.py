@@ -77,11 +77,11 @@ def find(
 
     Notes
     -----
-    The result is that of measuring every window, sorting and suppressing. For l1, l2 and rmse
+    The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
     without weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.pruning`), wherever that is likely to be faster than their map. Otherwise time is that
-    of the map; of ncc, zncc, ssim and intersection that of its error bound, too, which is several
-    times as long. Memory is a map a template.
+    `patchsim.pruning` and `patchsim.correlated_blocks`), wherever that is likely to be faster than
+    their map. Otherwise time is that of the map, of ncc, zncc, ssim and intersection of floats in
+    float64. Memory is a map or two a template.
 
     Examples
     --------
