@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, jit, threads
+from patchsim import algebra, passes, threads
 from patchsim.box import box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
@@ -111,6 +111,6 @@ def _range(image: Tensor) -> tuple[float, float]:
     # theirs.
     values = image.contiguous().flatten().numpy()
     lows, highs = np.empty((2, -(-values.size // RUN)), values.dtype)
-    run = partial(jit.extremes(image.dtype, RUN), values, lows, highs)
+    run = partial(passes.extremes(image.dtype, RUN), values, lows, highs)
     threads.share(run, len(lows), 10 * values.size)
     return float(lows.min()), float(highs.max())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from patchsim import jit, threads
+from patchsim import passes, threads
 from patchsim.problem import Pair, Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,7 +38,7 @@ class Cells:
         self.values, self.size = values, size
         shape = tuple(-(-length // step) for length, step in zip(values.shape, size, strict=True))
         self.minima = np.empty(shape, values.dtype)
-        run = partial(jit.minima(values.dtype.name), values, size, self.minima)
+        run = partial(passes.minima(values.dtype.name), values, size, self.minima)
         threads.share(run, shape[0], 20 * values.size)
 
     def count(self, limit: float) -> int:
@@ -77,5 +77,5 @@ class Cells:
     def _list(self, limit: float, most: int, places: Array) -> int:
         count = np.zeros(1, np.int64)
         given = self.values, self.size, self.minima, self.values.dtype.type(limit)
-        jit.below(self.values.dtype.name)(*given, most, places, count)
+        passes.below(self.values.dtype.name)(*given, most, places, count)
         return int(count[0])

@@ -101,7 +101,7 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     from numba import types
 
     value, sums = type_of(dtype), type_of(total)
-    pair, triple = _tuple(2), _tuple(3)
+    pair, triple = tuple_of(2), tuple_of(3)
     arrays = value[::1], sums[::1], sums[:, :, :, ::1]
     signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
     template = templates.RUNNING_BOX if dtype in INTEGER_RANGES else templates.BOX
@@ -121,7 +121,7 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> Kernel:
 
     windows, taps = types.int64[::1], types.float64[:, :, ::1]
     arrays = taps, *[taps] * weighted, windows, windows, types.float64, types.float64[::1]
-    signature = types.void(type_of(dtype)[::1], _tuple(2), *arrays, *[types.int64] * 2)
+    signature = types.void(type_of(dtype)[::1], tuple_of(2), *arrays, *[types.int64] * 2)
     source = templates.DIRECT.format(
         weights_argument="weights, " * weighted,
         weights="factors = weights[c, y]" * weighted,
@@ -144,9 +144,9 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     from numba import types
 
     value, sums = type_of(dtype), type_of(total)[:, :, ::1]
-    layout = value[::1], _tuple(2), _tuple(2)
+    layout = value[::1], tuple_of(2), tuple_of(2)
     signature = types.void(
-        *layout, sums, types.int64, _tuple(2), sums, type_of(total)[::1], *[types.int64] * 2
+        *layout, sums, types.int64, tuple_of(2), sums, type_of(total)[::1], *[types.int64] * 2
     )
     arithmetic = Arithmetic(parse(text), total)
     plain = dict.fromkeys(templates.CORRELATED, "")
@@ -167,8 +167,8 @@ def correlated_blocks(dtype: torch.dtype) -> Kernel:
     from numba import types
 
     sums, numbers, total = types.float64[:, :, ::1], types.float64[::1], torch.float64
-    layout = type_of(dtype)[::1], _tuple(2), _tuple(2)
-    more = types.int64, _tuple(2), sums, *[numbers] * 3, types.float64, types.boolean
+    layout = type_of(dtype)[::1], tuple_of(2), tuple_of(2)
+    more = types.int64, tuple_of(2), sums, *[numbers] * 3, types.float64, types.boolean
     signature = types.void(*layout, sums, *more, *[types.int64] * 2)
     source = templates.BLOCKS.format(total="float64", **templates.CORRELATED)
     return compiled(source, [signature], *_term(Arithmetic(parse("(p*k)"), total), ["p", "k"]))
@@ -183,52 +183,8 @@ def repeats(dtype: torch.dtype) -> Kernel:
     """
     from numba import types
 
-    arrays = type_of(dtype)[::1], _tuple(2), _tuple(3), _tuple(2), types.boolean[:, ::1]
+    arrays = type_of(dtype)[::1], tuple_of(2), tuple_of(3), tuple_of(2), types.boolean[:, ::1]
     return compiled(templates.REPEATS, [types.void(*arrays, *[types.int64] * 2)])
-
-
-@cache
-def minima(name: str) -> Kernel:
-    """Compile (values, (high, wide), minima, first, last), for floats of that name.
-
-    Rows first to last of minima get the least of each cell of high·wide values, or of what there is
-    of it: values are (H, W), minima (⌈H/high⌉, ⌈W/wide⌉). NaN counts as inf.
-    """
-    from numba import types
-
-    maps = getattr(types, name)[:, ::1]
-    return compiled(
-        templates.MINIMA, [types.void(maps, _tuple(2), maps, *[types.int64] * 2)], key=name
-    )
-
-
-@cache
-def below(name: str) -> Kernel:
-    """Compile (values, (high, wide), minima, limit, most, places, count), see `minima`.
-
-    places gets the places in the flat map of the values up to `limit`, in order, as long as there
-    is room; count[0] tells how many there are, or that there are more than `most`.
-    """
-    from numba import types
-
-    value = getattr(types, name)
-    maps, whole = value[:, ::1], types.int64[::1]
-    signature = types.void(maps, _tuple(2), maps, value, types.int64, whole, whole)
-    return compiled(templates.BELOW, [signature], key=name)
-
-
-@cache
-def extremes(dtype: torch.dtype, run: int) -> Kernel:
-    """Compile (values, lows, highs, first, last), for floats of `dtype`.
-
-    Of the flat values, cut into pieces of `run`, those from first to last have their least and
-    greatest number put into lows and highs, of numbers that aren't NaN; inf and -inf of none.
-    """
-    from numba import types
-
-    flat, number = type_of(dtype)[::1], types.int64
-    source = templates.EXTREMES.format(run=run)
-    return compiled(source, [types.void(flat, flat, flat, number, number)])
 
 
 @cache
@@ -244,7 +200,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
     value = type_of(dtype)
     arrays = value[:, :, ::1], value[:, ::1]
     axis = types.int64[::1], value[::1]
-    signature = types.void(*arrays, _tuple(2), *axis, *axis, *[types.int64] * 2)
+    signature = types.void(*arrays, tuple_of(2), *axis, *axis, *[types.int64] * 2)
     source = sources.spectra(str(value), dtype.itemsize)
     return compiled(source, [signature], _transforms(dtype))
 
@@ -272,7 +228,7 @@ def overlap_save(
     maps = sums[:, :, :, ::1]
     arrays = value[::1], sums[::1], sums[:, :, ::1], maps, sums[::1], maps
     axis = types.int64[::1], sums[::1]
-    numbers = _tuple(3), *[_tuple(2)] * 5, *axis, *axis, *[types.int64] * 2
+    numbers = tuple_of(3), *[tuple_of(2)] * 5, *axis, *axis, *[types.int64] * 2
     functions, keys = _transforms(total), []
     for i, text in enumerate(texts):
         term, key = _term(Arithmetic(parse(text), total), ["p"])
@@ -308,7 +264,7 @@ def spread(step: int, size: int, dtype: torch.dtype) -> Kernel:
     from numba import types
 
     arrays = type_of(dtype)[::1], type_of(dtype)[:, :, :, ::1]
-    signature = types.void(*arrays, _tuple(3), *[types.int64] * 3)
+    signature = types.void(*arrays, tuple_of(3), *[types.int64] * 3)
     return compiled(templates.SPREAD.format(step=step, size=size), [signature])
 
 
@@ -351,7 +307,8 @@ def type_of(dtype: torch.dtype) -> Any:
     return getattr(types, name_of(dtype))
 
 
-def _tuple(length: int) -> Any:
+def tuple_of(length: int) -> Any:
+    """Return Numba's type of a tuple of so many integers."""
     from numba import types
 
     return types.UniTuple(types.int64, length)  # type: ignore[no-untyped-call]
@@ -446,5 +403,5 @@ def _signature(form: str, weighted: bool, arithmetic: Arithmetic) -> Any:
     fixed = {"sums": [], "image gradient": [flat]}.get(form, [types.Array(value, 4, "C")])
     sums = taps if form == "template gradient" else types.Array(total, 4, "C")
     weights = [taps] if weighted else []
-    place = _tuple(3)
+    place = tuple_of(3)
     return types.void(flat, *fixed, offsets, taps, *weights, sums, place, *[number] * 5)

@@ -349,63 +349,6 @@ def add_moments(whole, squares, rows, across):
 """,
 }
 
-#: See `patchsim.jit.minima`.
-MINIMA = """
-def kernel(values, size, minima, first, last):
-    (high, wide), (rows, cols) = size, values.shape
-    line = np.empty(cols, values.dtype)
-    for i in range(first, last):
-        line[:] = np.inf
-        for y in range(i * high, min(rows, (i + 1) * high)):
-            here = values[y]
-            for x in range(cols):
-                line[x] = here[x] if here[x] < line[x] else line[x]
-        for j in range(minima.shape[1]):
-            least = line[j * wide]
-            for value in line[j * wide : (j + 1) * wide]:
-                least = value if value < least else least
-            minima[i, j] = least
-"""
-
-#: See `patchsim.jit.below`.
-BELOW = """
-def kernel(values, size, minima, limit, most, places, count):
-    (high, wide), (rows, cols), found = size, values.shape, 0
-    for i in range(minima.shape[0]):
-        if minima[i].min() > limit:
-            continue
-        for y in range(i * high, min(rows, (i + 1) * high)):
-            for j in range(minima.shape[1]):
-                if minima[i, j] > limit:
-                    continue
-                for x in range(j * wide, min(cols, (j + 1) * wide)):
-                    if values[y, x] <= limit:
-                        if found < places.size:
-                            places[found] = y * cols + x
-                        found += 1
-            if found > most:
-                break
-        if found > most:
-            break
-    count[0] = found
-"""
-
-#: See `patchsim.jit.extremes`.
-EXTREMES = """
-def kernel(values, lows, highs, first, last):
-    length = 1024
-    low, high = np.empty(length, values.dtype), np.empty(length, values.dtype)
-    for i in range(first, last):
-        low[:] = np.inf
-        high[:] = -np.inf
-        for start in range(i * {run}, min(values.size, (i + 1) * {run}), length):
-            run = values[start : start + length]
-            for x in range(run.size):
-                low[x] = run[x] if run[x] < low[x] else low[x]
-                high[x] = run[x] if run[x] > high[x] else high[x]
-        lows[i], highs[i] = low.min(), high.max()
-"""
-
 #: See `patchsim.jit.spread`.
 SPREAD = """
 def kernel(image, spread, steps, cols, first, last):
