@@ -64,7 +64,7 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     names = [shifted, "k", *(["w"] if weighted else []), *([fixed] if fixed else [])]
     template = templates.REDUCE if form == "template gradient" else templates.SLIDE
     source = _source(template, weighted, fixed is not None, arithmetic)
-    return compiled(source, [_signature(form, weighted, arithmetic)], *_term(arithmetic, names))
+    return compiled(source, [_signature(form, weighted, arithmetic)], *term_of(arithmetic, names))
 
 
 @cache
@@ -128,7 +128,7 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> Kernel:
         weight=", factors[x]" * weighted,
     )
     names = ["p", "k", *["w"] * weighted]
-    return compiled(source, [signature], *_term(Arithmetic(parse(text), torch.float64), names))
+    return compiled(source, [signature], *term_of(Arithmetic(parse(text), torch.float64), names))
 
 
 @cache
@@ -149,29 +149,9 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
         *layout, sums, types.int64, tuple_of(2), sums, type_of(total)[::1], *[types.int64] * 2
     )
     arithmetic = Arithmetic(parse(text), total)
-    plain = dict.fromkeys(templates.CORRELATED, "")
+    plain = dict.fromkeys(("more", "arguments", "before", "after"), "")
     source = templates.BLOCKS.format(total=arithmetic.total, **plain)
-    return compiled(source, [signature], *_term(arithmetic, ["p", "k"]))
-
-
-@cache
-def correlated_blocks(dtype: torch.dtype) -> Kernel:
-    """Compile bounds from the correlation of sums of blocks, in float64.
-
-    (image, (to_channel, to_row), (C, W), blocks, side, (sy, sx), bounds, peaks, shares, energies,
-    off, exact, first, last): as `blocks`, but that those of each template have the mean 0 and the
-    norm 1, and with their cosine c with a window's, bounds gets 1 − √(1 − share·(1 − c²)), c being
-    0 where it is negative. It is 1 where the variance of a window's sums is no more than the share
-    `off` of their squares and a template's energy; but 0 if they are `exact` and the same.
-    """
-    from numba import types
-
-    sums, numbers, total = types.float64[:, :, ::1], types.float64[::1], torch.float64
-    layout = type_of(dtype)[::1], tuple_of(2), tuple_of(2)
-    more = types.int64, tuple_of(2), sums, *[numbers] * 3, types.float64, types.boolean
-    signature = types.void(*layout, sums, *more, *[types.int64] * 2)
-    source = templates.BLOCKS.format(total="float64", **templates.CORRELATED)
-    return compiled(source, [signature], *_term(Arithmetic(parse("(p*k)"), total), ["p", "k"]))
+    return compiled(source, [signature], *term_of(arithmetic, ["p", "k"]))
 
 
 @cache
@@ -231,7 +211,7 @@ def overlap_save(
     numbers = tuple_of(3), *[tuple_of(2)] * 5, *axis, *axis, *[types.int64] * 2
     functions, keys = _transforms(total), []
     for i, text in enumerate(texts):
-        term, key = _term(Arithmetic(parse(text), total), ["p"])
+        term, key = term_of(Arithmetic(parse(text), total), ["p"])
         functions[f"term{i}"] = term["term"]
         keys.append(key)
     source = sources.overlap_save(str(sums), total.itemsize, texts, rounded=exact, boxed=boxed)
@@ -318,10 +298,10 @@ def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any
     """Compile a kernel around a function of one number, computed in `total`."""
     arithmetic = Arithmetic(parse(text), total)
     source = template.format(total=arithmetic.total)
-    return compiled(source, [signature], *_term(arithmetic, ["p"]))
+    return compiled(source, [signature], *term_of(arithmetic, ["p"]))
 
 
-def _term(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
+def term_of(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Make ``term``, which adds an expression of variables, and a text that identifies it."""
     return {"term": emit.intrinsic(arithmetic, names)}, f"{arithmetic.expression} {names}"
 

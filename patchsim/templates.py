@@ -317,38 +317,6 @@ def kernel(image, steps, shape, blocks, side, stride, bounds, peaks{arguments}, 
     peaks[first] = most.max()
 """
 
-#: What turns products of sums into bounds on correlations: see `patchsim.jit.correlated_blocks`.
-CORRELATED = {
-    "more": """
-@njit
-def add_moments(whole, squares, rows, across):
-    for x in range(whole.size):
-        value = rows[x * across]
-        whole[x] += value
-        squares[x] += value * value
-""",
-    "arguments": ", shares, energies, off, exact",
-    "before": """
-        whole, squares = np.zeros(bounds.shape[2]), np.zeros(bounds.shape[2])
-        for i in range(high):
-            for t in range(wide):
-                add_moments(whole, squares, sums[(top + i * side) % reach, side * t :], across)
-""",
-    "after": """
-            count, share, energy = high * wide, shares[n], energies[n]
-            for x in range(line.size):
-                square = squares[x]
-                variance, lost = square - whole[x] * whole[x] / count, off * (square + energy)
-                cosine = 1.0
-                if variance > lost:
-                    cosine = line[x] / np.sqrt(variance) + off
-                    cosine = 0.0 if cosine < 0 else (1.0 if cosine > 1 else cosine)
-                elif exact and square < 2.0**40 and 2 * count * variance < 1:
-                    cosine = 0.0
-                line[x] = 1 - np.sqrt(1 - share * (1 - cosine * cosine)) + 0 * whole[x]
-""",
-}
-
 #: See `patchsim.jit.spread`.
 SPREAD = """
 def kernel(image, spread, steps, cols, first, last):
