@@ -134,7 +134,8 @@ class _Search:
         chunk = self.unknown[:many]
         chunk = chunk[self.windows.lower[chunk] <= nearest]
         self.unknown = self.unknown[len(chunk) :]
-        chunk = chunk[~self._blocked(chunk)]
+        # In order of their places: pixels of windows beside one another are read together.
+        chunk = np.sort(chunk[~self._blocked(chunk)])
         self.distances[chunk] = self.measure(chunk)
         near = self.distances[chunk] <= min(self.most, np.finfo(np.float64).max)
         merged = np.sort(np.concatenate([self.known, chunk[near]]))

@@ -9,15 +9,19 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 from __future__ import annotations
 
 import math
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra
+from patchsim import algebra, passes, threads
 from patchsim.box import box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
+#: Values whose extremes are sought at a time.
+RUN = 2**15
 #: Makes up for the roundings in computing a bound itself, in float64: fewer than 2⁴² of them.
 _SAFETY = 1 + 2**-10
 
@@ -90,9 +94,23 @@ def rounded(
 
 
 def finite_range(image: Tensor) -> tuple[float, float]:
-    """Return the least and the greatest finite value; 0 if none is."""
-    low, high = (float(bound) for bound in image.detach().aminmax())
+    """Return the least and the greatest finite value of floats; 0 if none is."""
+    low, high = _range(image.detach())
     if math.isfinite(low) and math.isfinite(high):
         return low, high
     low, high = (float(bound) for bound in image.detach().nan_to_num(0, 0, 0).aminmax())
     return low, high
+
+
+def _range(image: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest value, whatever is made of NaN."""
+    if image.device.type != "cpu" or image.dtype not in (torch.float32, torch.float64):
+        low, high = (float(bound) for bound in image.aminmax())
+        return low, high
+    # By a kernel: torch's threads would wait for more work, and keep those of the next kernel from
+    # theirs.
+    values = image.contiguous().flatten().numpy()
+    lows, highs = np.empty((2, -(-values.size // RUN)), values.dtype)
+    run = partial(passes.extremes(image.dtype, RUN), values, lows, highs)
+    threads.share(run, len(lows), 10 * values.size)
+    return float(lows.min()), float(highs.max())

@@ -61,13 +61,22 @@ class Call:
             error = converted(error, 3 + error, self.map_dtype)
         return error
 
-    def worst(self) -> Tensor:
+    def least(self) -> Tensor:
+        """Bound the distances of a statistic from below, (B, N, Ho, Wo); NaN or inf: no match."""
+        errors: tuple[float, ...] = ()
+        if self.weight is None:
+            errors = tuple(replace(self, metric=self.metric.summed).worst("sum").tolist())
+        backend = self._adapted("mean", Score(self.map_dtype, similarity=True), errors)
+        with torch.no_grad():
+            return self._run(backend.run, _as_it_is, backend)
+
+    def worst(self, reduction: Reduction = "mean") -> Tensor:
         """Bound the errors of distances to each template, (N,), by one number for all windows.
 
         It is the bound of a flat window that differs as much from the templates' mean as any of the
         image's finite values: bounds grow with magnitudes. Statistics have none.
         """
-        finish, problem = self.finish("mean", similarity=False), self.problem
+        finish, problem = self.finish(reduction, similarity=False), self.problem
         one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
         image, arguments = kernel.new_zeros(()), list[Problem]()
@@ -106,14 +115,16 @@ class Call:
         output = tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
         return output.reshape(self.map_shape)
 
-    def _adapted(self, reduction: Reduction, score: Score) -> Backend:
+    def _adapted(
+        self, reduction: Reduction, score: Score, errors: tuple[float, ...] | None = None
+    ) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
             raise ValueError(
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        return adapt(self.backend, self.metric, self.span, score)
+        return adapt(self.backend, self.metric, self.span, score, errors)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map; statistics have none."""

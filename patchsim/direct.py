@@ -89,7 +89,7 @@ class Direct:
     def _once(self, rows: Array, cols: Array, most: float) -> Array:
         """Measure windows of a row that hold the same pixels once."""
         (down, across), (_, width) = self.stride, self.map_size
-        first = np.where(self.repeats, 0, np.arange(width))
+        first = np.where(self._repeats, 0, np.arange(width))
         first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
         own = rows // down * width + first[rows // down, cols // across]
         wanted = np.zeros(first.size, dtype=bool)
@@ -112,9 +112,12 @@ class Direct:
             low, high = (middle, high) if self.score(middle) >= score else (low, middle)
         return high
 
-    @cached_property
     def repeats(self) -> Array:
-        """Which windows of the map hold the same pixels as those before them in their row."""
+        """Tell which windows of the map hold the same pixels as those before them in their row."""
+        return self._repeats
+
+    @cached_property
+    def _repeats(self) -> Array:
         planes = Planes(self.image, (1, 1))
         result = np.zeros(self.map_size, dtype=bool)
         shape = (self.image.shape[1], *self.size)
@@ -148,7 +151,8 @@ class Direct:
         kernel = jit.direct(text, image.dtype, weight is not None)
         layout = planes.steps[1], planes.pitch
         run = partial(kernel, planes.flat, layout, *arrays, rows, cols, limit, sums)
-        threads.share(run, len(rows), len(rows) * arrays[0].size)
+        # Pixels of windows here and there come from memory: each takes as long as operations do.
+        threads.share(run, len(rows), 8 * len(rows) * arrays[0].size)
         return sums
 
     def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:
@@ -179,7 +183,7 @@ class Direct:
         exact = self.call.problem.value_range is not None
         kernel = self.kernel.double()
         centred = statistic.invariant and not exact
-        centre = algebra.middle(self.call.problem, self.kernel[None], L2) if centred else 0
+        centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
         middle = torch.as_tensor(centre).double().expand_as(kernel)
         weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
 

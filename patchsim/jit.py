@@ -64,7 +64,7 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     names = [shifted, "k", *(["w"] if weighted else []), *([fixed] if fixed else [])]
     template = templates.REDUCE if form == "template gradient" else templates.SLIDE
     source = _source(template, weighted, fixed is not None, arithmetic)
-    return compiled(source, [_signature(form, weighted, arithmetic)], *_term(arithmetic, names))
+    return compiled(source, [_signature(form, weighted, arithmetic)], *term_of(arithmetic, names))
 
 
 @cache
@@ -101,7 +101,7 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     from numba import types
 
     value, sums = type_of(dtype), type_of(total)
-    pair, triple = _tuple(2), _tuple(3)
+    pair, triple = tuple_of(2), tuple_of(3)
     arrays = value[::1], sums[::1], sums[:, :, :, ::1]
     signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
     template = templates.RUNNING_BOX if dtype in INTEGER_RANGES else templates.BOX
@@ -121,14 +121,14 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> Kernel:
 
     windows, taps = types.int64[::1], types.float64[:, :, ::1]
     arrays = taps, *[taps] * weighted, windows, windows, types.float64, types.float64[::1]
-    signature = types.void(type_of(dtype)[::1], _tuple(2), *arrays, *[types.int64] * 2)
+    signature = types.void(type_of(dtype)[::1], tuple_of(2), *arrays, *[types.int64] * 2)
     source = templates.DIRECT.format(
         weights_argument="weights, " * weighted,
         weights="factors = weights[c, y]" * weighted,
         weight=", factors[x]" * weighted,
     )
     names = ["p", "k", *["w"] * weighted]
-    return compiled(source, [signature], *_term(Arithmetic(parse(text), torch.float64), names))
+    return compiled(source, [signature], *term_of(Arithmetic(parse(text), torch.float64), names))
 
 
 @cache
@@ -144,13 +144,14 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     from numba import types
 
     value, sums = type_of(dtype), type_of(total)[:, :, ::1]
-    layout = value[::1], _tuple(2), _tuple(2)
+    layout = value[::1], tuple_of(2), tuple_of(2)
     signature = types.void(
-        *layout, sums, types.int64, _tuple(2), sums, type_of(total)[::1], *[types.int64] * 2
+        *layout, sums, types.int64, tuple_of(2), sums, type_of(total)[::1], *[types.int64] * 2
     )
     arithmetic = Arithmetic(parse(text), total)
-    source = templates.BLOCKS.format(total=arithmetic.total)
-    return compiled(source, [signature], *_term(arithmetic, ["p", "k"]))
+    plain = dict.fromkeys(("more", "arguments", "before", "after"), "")
+    source = templates.BLOCKS.format(total=arithmetic.total, **plain)
+    return compiled(source, [signature], *term_of(arithmetic, ["p", "k"]))
 
 
 @cache
@@ -162,7 +163,7 @@ def repeats(dtype: torch.dtype) -> Kernel:
     """
     from numba import types
 
-    arrays = type_of(dtype)[::1], _tuple(2), _tuple(3), _tuple(2), types.boolean[:, ::1]
+    arrays = type_of(dtype)[::1], tuple_of(2), tuple_of(3), tuple_of(2), types.boolean[:, ::1]
     return compiled(templates.REPEATS, [types.void(*arrays, *[types.int64] * 2)])
 
 
@@ -179,7 +180,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
     value = type_of(dtype)
     arrays = value[:, :, ::1], value[:, ::1]
     axis = types.int64[::1], value[::1]
-    signature = types.void(*arrays, _tuple(2), *axis, *axis, *[types.int64] * 2)
+    signature = types.void(*arrays, tuple_of(2), *axis, *axis, *[types.int64] * 2)
     source = sources.spectra(str(value), dtype.itemsize)
     return compiled(source, [signature], _transforms(dtype))
 
@@ -207,10 +208,10 @@ def overlap_save(
     maps = sums[:, :, :, ::1]
     arrays = value[::1], sums[::1], sums[:, :, ::1], maps, sums[::1], maps
     axis = types.int64[::1], sums[::1]
-    numbers = _tuple(3), *[_tuple(2)] * 5, *axis, *axis, *[types.int64] * 2
+    numbers = tuple_of(3), *[tuple_of(2)] * 5, *axis, *axis, *[types.int64] * 2
     functions, keys = _transforms(total), []
     for i, text in enumerate(texts):
-        term, key = _term(Arithmetic(parse(text), total), ["p"])
+        term, key = term_of(Arithmetic(parse(text), total), ["p"])
         functions[f"term{i}"] = term["term"]
         keys.append(key)
     source = sources.overlap_save(str(sums), total.itemsize, texts, rounded=exact, boxed=boxed)
@@ -243,7 +244,7 @@ def spread(step: int, size: int, dtype: torch.dtype) -> Kernel:
     from numba import types
 
     arrays = type_of(dtype)[::1], type_of(dtype)[:, :, :, ::1]
-    signature = types.void(*arrays, _tuple(3), *[types.int64] * 3)
+    signature = types.void(*arrays, tuple_of(3), *[types.int64] * 3)
     return compiled(templates.SPREAD.format(step=step, size=size), [signature])
 
 
@@ -286,7 +287,8 @@ def type_of(dtype: torch.dtype) -> Any:
     return getattr(types, name_of(dtype))
 
 
-def _tuple(length: int) -> Any:
+def tuple_of(length: int) -> Any:
+    """Return Numba's type of a tuple of so many integers."""
     from numba import types
 
     return types.UniTuple(types.int64, length)  # type: ignore[no-untyped-call]
@@ -296,10 +298,10 @@ def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any
     """Compile a kernel around a function of one number, computed in `total`."""
     arithmetic = Arithmetic(parse(text), total)
     source = template.format(total=arithmetic.total)
-    return compiled(source, [signature], *_term(arithmetic, ["p"]))
+    return compiled(source, [signature], *term_of(arithmetic, ["p"]))
 
 
-def _term(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
+def term_of(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Make ``term``, which adds an expression of variables, and a text that identifies it."""
     return {"term": emit.intrinsic(arithmetic, names)}, f"{arithmetic.expression} {names}"
 
@@ -381,5 +383,5 @@ def _signature(form: str, weighted: bool, arithmetic: Arithmetic) -> Any:
     fixed = {"sums": [], "image gradient": [flat]}.get(form, [types.Array(value, 4, "C")])
     sums = taps if form == "template gradient" else types.Array(total, 4, "C")
     weights = [taps] if weighted else []
-    place = _tuple(3)
+    place = tuple_of(3)
     return types.void(flat, *fixed, offsets, taps, *weights, sums, place, *[number] * 5)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from patchsim.call import Call
+from patchsim.cells import Cells, size_of
 from patchsim.metrics.base import Metric, Statistic, identity
+from patchsim.problem import Pair
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,13 +30,16 @@ class LowerBounds:
     Attributes
     ----------
     values : array, shape (Ho, Wo)
-        Floats, of any sign, without NaN; inf where no match can be.
+        Floats, of any sign; NaN or inf where no match can be.
+    cell : pair of int
+        The size of the cells of `cells`.
     scale, slack : float
     power : 1 or 2
         2 where slack is a norm's error.
     """
 
     values: Array
+    cell: Pair
     scale: float = 1.0
     slack: float = 0.0
     power: int = 1
@@ -45,18 +51,37 @@ class LowerBounds:
             return np.asarray(scaled - self.slack)
         return np.asarray(np.maximum(np.sqrt(scaled) - self.slack, 0) ** 2)
 
-    def within(self, distance: float) -> Array:
-        """Tell which windows may be that near, (Ho, Wo)."""
+    @cached_property
+    def cells(self) -> Cells:
+        """The map's cells, whose minima tell where to look."""
+        return Cells(self.values, self.cell)
+
+    def within(
+        self, distance: float, spared: Callable[[], Array] | None = None
+    ) -> tuple[Array, Array]:
+        """Return the rows and columns of the windows that may be that near, in order.
+
+        If they are many, those are left out where `spared`, (Ho, Wo), is true.
+        """
+        places = self.cells.below(self._limit(distance), spared)
+        row, col = np.divmod(places, self.values.shape[1])
+        return row, col
+
+    def count(self, distance: float) -> int:
+        """Count the windows that may be that near."""
+        return self.cells.count(self._limit(distance))
+
+    def _limit(self, distance: float) -> float:
+        """Return the greatest value of windows that may be that near."""
         if self.power == 2:
             largest = (max(distance, 0.0) ** 0.5 + self.slack) ** 2
         else:
             largest = distance + self.slack
         # Some roundings up, so that none of those on the line is lost.
-        largest = largest / self.scale
+        largest = float(largest) / self.scale
         largest += abs(largest) * 2.0**-20 + 2.0**-140
         # inf is larger.
-        largest = min(largest, float(np.finfo(self.values.dtype).max))
-        return np.asarray(self.values <= largest)
+        return min(largest, float(np.finfo(self.values.dtype).max))
 
 
 def of_maps(call: Call) -> list[LowerBounds]:
@@ -65,7 +90,7 @@ def of_maps(call: Call) -> list[LowerBounds]:
         return _of_statistic(call)
     metric = _unfinished(call.metric)
     call = dataclasses.replace(call, metric=metric)
-    maps = clean(call.map("mean", similarity=False))
+    maps, cell = arrays(call.map("mean", similarity=False)), size_of(call.problem)
     if metric.majorant is None and call.problem.value_range is None:
         slacks = [np.inf] * call.problem.templates  # no error bound is known
     else:
@@ -74,27 +99,28 @@ def of_maps(call: Call) -> list[LowerBounds]:
     more = 2 if maps.dtype == np.float64 else 1 + 2.0**-20
     # Where a map may have overflowed, all windows are looked at.
     return [
-        LowerBounds(values, slack=more * slack)
+        LowerBounds(values, cell, slack=more * slack)
         if slack < np.inf
-        else LowerBounds(np.zeros_like(values))
+        else LowerBounds(np.zeros_like(values), cell)
         for values, slack in zip(maps, slacks, strict=True)
     ]
 
 
 def _of_statistic(call: Call) -> list[LowerBounds]:
-    distances, error = call.map("mean", similarity=False).double(), call.bound("mean")
-    # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
-    bounds = (distances - 2 * error).clamp(min=-1)
-    bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-    return [LowerBounds(own) for own in clean(bounds)]
+    if call.problem.dtype is torch.float32:
+        # Errors of sums in single precision are large beside what flat windows deviate.
+        problem = dataclasses.replace(call.problem, dtype=torch.float64)
+        image, kernel = call.image.double(), call.kernel.double()
+        call = dataclasses.replace(call, problem=problem, image=image, kernel=kernel)
+    maps, cell = arrays(call.least()), size_of(call.problem)
+    # What rounding adds to numbers of at most 2, and that of the similarity itself.
+    slack = 4 * float(np.finfo(maps.dtype).eps) + 2.0**-40
+    return [LowerBounds(values, cell, slack=slack) for values in maps]
 
 
-def clean(maps: Tensor) -> Array:
-    """Put inf in the place of NaN, and return the maps of all templates (N, Ho, Wo)."""
-    found = maps.detach().cpu().flatten(0, -3).numpy()
-    # By NumPy: threads of torch would wait for more work, and keep those of the next kernel from
-    # theirs.
-    return np.nan_to_num(found, nan=np.inf, posinf=np.inf) if np.isnan(found.min()) else found
+def arrays(maps: Tensor) -> Array:
+    """Return the maps of all templates, (N, Ho, Wo)."""
+    return np.ascontiguousarray(maps.detach().cpu().flatten(0, -3).numpy())
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,10 +30,20 @@ WINDOWS = 2**17
 
 
 @lru_cache(maxsize=256)
-def adapt(backend: Backend, statistic: Statistic, data_range: float, score: Score) -> Backend:
-    """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it."""
-    adapted = _Adapted(backend, statistic, data_range, score)
-    return dataclasses.replace(backend, run=adapted.run, error=adapted.error, work=adapted.work)
+def adapt(
+    backend: Backend,
+    statistic: Statistic,
+    data_range: float,
+    score: Score,
+    errors: tuple[float, ...] | None = None,
+) -> Backend:
+    """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it.
+
+    Or lower bounds on the distances of all windows to each template, given the errors of its sums.
+    """
+    adapted = _Adapted(backend, statistic, data_range, score, errors or ())
+    run = adapted.run if errors is None else adapted.least
+    return dataclasses.replace(backend, run=run, error=adapted.error, work=adapted.work)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class _Adapted:
     statistic: Statistic
     range: float
     score: Score
+    errors: tuple[float, ...]
 
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
@@ -49,13 +61,45 @@ class _Adapted:
             problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
         if _plain(problem):
-            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype)
+            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=False)
             if run:
-                return self._scores(run, problem, image, kernel, sums)
+                wanted = (self.score.similarity,)
+                return self._scores(run, wanted, problem, image, kernel, sums)
         return self.score(self._similarity(self._moments(problem, image, kernel, weight, sums)))
 
+    def least(
+        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        """Bound the distances from below; NaN where a window isn't finite.
+
+        The similarity is monotone in each of the sums, Σp·k and Σp², so that it is greatest at a
+        corner of the intervals in which these lie. The roundings of the moments, in float64, are
+        bounded to first order.
+        """
+        if _plain(problem):
+            sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
+            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=True)
+            if run:
+                share = 2.0**-49
+                if problem.value_range is None:
+                    share = 16 * (problem.taps + 8) * 2.0**-53
+                errors = np.array(self.errors)
+                return self._scores(run, (errors, share), problem, image, kernel, sums)
+        distances = 1 - self.run(metric, problem, image, kernel, weight).double()
+        error = self.error(metric, problem, image, kernel, weight)
+        # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
+        bounds = (distances - 2 * error).clamp(min=-1)
+        bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
+        return bounds.to(self.score.dtype)
+
     def _scores(
-        self, run: scores.Kernel, problem: Problem, image: Tensor, kernel: Tensor, sums: Tensor
+        self,
+        run: scores.Kernel,
+        wanted: tuple[object, ...],
+        problem: Problem,
+        image: Tensor,
+        kernel: Tensor,
+        sums: Tensor,
     ) -> Tensor:
         """Run a kernel on some rows at a time, whose moments stay in the cache."""
         rows, cols = problem.map_size
@@ -73,8 +117,7 @@ class _Adapted:
             part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
             windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
             moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
-            more = self.range, self.score.similarity, output.numpy(), first
-            run(given, *moments, *more)
+            run(given, *moments, self.range, *wanted, output.numpy(), first)
         return output
 
     def _similarity(self, moments: Moments) -> Tensor:

@@ -20,14 +20,17 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from patchsim import jit, slide, threads
+from patchsim import correlated_blocks, jit, slide, threads
 from patchsim.bounds import finite_range, gamma
 from patchsim.call import Call
+from patchsim.cells import size_of
 from patchsim.direct import Direct
 from patchsim.expression import trace
-from patchsim.lower_bounds import LowerBounds, clean
+from patchsim.lower_bounds import LowerBounds, arrays
 from patchsim.metrics.base import Metric
+from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
 from patchsim.problem import Problem
 
@@ -51,7 +54,8 @@ _LARGE = 1e15
 def possible(call: Call) -> bool:
     """Tell whether sums of blocks bound this metric here."""
     problem, metric = call.problem, call.metric
-    if not isinstance(metric, Metric) or str(trace(metric.pointwise)) not in POWERS:
+    known = isinstance(metric, Metric) and str(trace(metric.pointwise)) in POWERS
+    if not known and metric is not ZNCC:
         return False
     whole = problem.weighting == "none" and not any(problem.overhang)
     return whole and jit.usable(problem) and min(problem.kernel_size) >= 2
@@ -68,7 +72,7 @@ def promising(call: Call) -> bool:
     share = BANDS * rows / call.problem.image_size[0]
     if share > 0.5 or share * own > SAMPLE * dense:
         return False
-    return few(call, round(_sample(call, rows) * math.prod(call.problem.map_size)))
+    return _sampled(call, rows)
 
 
 def seconds(call: Call) -> float:
@@ -95,18 +99,20 @@ def side(problem: Problem) -> int:
     return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
 
 
-def _sample(call: Call, rows: int) -> float:
-    """Return how many windows a place the bounds are likely to leave, in bands of the image."""
+def _sampled(call: Call, rows: int) -> bool:
+    """Tell whether bounds leave few windows in bands of the image: if one has too many, at once."""
     height, width = call.problem.image_size
     problem = dataclasses.replace(call.problem, image_size=(rows, width))
-    survivors = 0
+    windows = math.prod(call.problem.map_size) / (BANDS * math.prod(problem.map_size))
+    survivors, fine = 0, _fine(call)
     for number in range(BANDS):
         top = (height - rows) * (2 * number + 1) // (2 * BANDS)
         image = call.image[:, :, top : top + rows]
         bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
-        pairs = zip(bounds, _fine(call), strict=True)
-        survivors += sum(int(np.count_nonzero(own.within(fine))) for own, fine in pairs)
-    return survivors / (BANDS * math.prod(problem.map_size))
+        survivors += sum(own.count(most) for own, most in zip(bounds, fine, strict=True))
+        if not few(call, round(survivors * windows)):
+            return False
+    return True
 
 
 def _fine(call: Call) -> list[float]:
@@ -115,24 +121,40 @@ def _fine(call: Call) -> list[float]:
     It is noise that keeps a match from being a copy, and where images are smooth there is little
     but noise within so few pixels. Of l2 their means take away one part in four.
     """
-    metric = call.metric
-    assert isinstance(metric, Metric)
+    metric = call.metric.summed
     height, width = (length // 2 * 2 for length in call.problem.kernel_size)
     kernel = call.kernel[:, :, :height, :width].double()
-    means = torch.nn.functional.avg_pool2d(kernel, 2)
+    means = _pooled(kernel, 2) / 4
     means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    sums = metric.pointwise(kernel, means).sum((1, 2, 3)) / Direct(call, 0).unit
+    sums = metric.pointwise(kernel, means).sum((1, 2, 3))
+    if call.metric is ZNCC:
+        deviations = (kernel - kernel.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
+        left = (1 - 4 / 3 * sums / deviations.clamp(min=2.0**-100)).clamp(min=0)
+        return [1 - float(own) ** 0.5 for own in left]
+    sums = sums / Direct(call, 0).unit
     return [4 / 3 * float(own) for own in sums]
+
+
+def _pooled(values: Tensor, side: int) -> Tensor:
+    """Sum blocks of side·side values, those that are whole.
+
+    Not by torch's pooling, which wakes threads: they would then wait for more work, and keep those
+    of the next kernel from theirs.
+    """
+    blocks = values.unfold(-2, side, side).unfold(-2, side, side)
+    return blocks.sum((-2, -1))
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:
     """Bound the mean distances of one image's windows to each template."""
+    if call.metric is ZNCC:
+        return correlated_blocks.of_blocks(call, side(call.problem))
     problem, metric = call.problem, call.metric
     assert isinstance(metric, Metric)
-    text, b = str(trace(metric.pointwise)), side(problem)
+    text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
-    blocks = torch.nn.functional.avg_pool2d(kernel.double().sum(1), b) * b * b  # (N, h / b, w / b)
+    blocks = _pooled(kernel.double().sum(1), b)  # (N, h / b, w / b)
     maps = torch.empty((len(blocks), *problem.map_size), dtype=dtype)
     planes = slide.Planes(image, (1, 1))
     layout = (planes.steps[1], planes.pitch), (image.shape[1], image.shape[3])
@@ -145,16 +167,16 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     if peak == math.inf:
         peak = max(map(abs, finite_range(image)))
     if peak * problem.taps > _LARGE:
-        return [LowerBounds(np.zeros(problem.map_size)) for _ in blocks]
+        return [LowerBounds(np.zeros(problem.map_size), cell) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4
     share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)
     found = []
-    for own, values in zip(kernel.double(), clean(maps), strict=True):
+    for own, values in zip(kernel.double(), arrays(maps), strict=True):
         if POWERS[text] == 1:
             slack = share * (problem.taps * peak + float(own.abs().sum())) / unit
-            found.append(LowerBounds(values, 1 / unit, slack))
+            found.append(LowerBounds(values, cell, 1 / unit, slack))
         else:
             slack = share * (problem.taps**0.5 * peak + float(own.norm())) / unit**0.5
             scale = (1 - 2 * share) / (unit * b * b * problem.channels)
-            found.append(LowerBounds(values, scale, slack, 2))
+            found.append(LowerBounds(values, cell, scale, slack, 2))
     return found

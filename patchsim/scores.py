@@ -14,7 +14,9 @@ from patchsim.metrics import base
 from patchsim.metrics.base import Statistic
 
 #: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
-#: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`
+#: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
+#: For bounds, `similarity` are two arguments: errors (N,) of the sums, and the share of pp + kk by
+#: which moments may be off.
 Kernel = Callable[..., None]
 
 
@@ -36,8 +38,13 @@ class Numbers(NamedTuple):
 
 
 _SOURCE = """
-def kernel(sums, windows, pp, templates, kk, total, rounding, span, similarity, output, \
-first):
+@njit
+def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
+    return statistic(
+        Numbers(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span)
+    )
+
+def kernel(sums, windows, pp, templates, kk, total, rounding, span, {arguments}, output, first):
     batch, count, _, cols = output.shape
     channels, rows = windows.shape[1:3]
     share = channels / total
@@ -63,18 +70,48 @@ first):
                 for x in range(cols):
                     value, energy = np.float64(values[x]), energies[x]
                     cross = (energy + kk[n] - value) / 2
-                    numbers = Numbers(
+                    score = at(
                         total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
                         value, rounding * energy, span,
                     )
-                    score = statistic(numbers) + 0 * (value + energy)
+                    {finish}
+"""
+
+#: The score itself, NaN where a window or template isn't finite.
+_SCORE = """
+                    score += 0 * (value + energy)
                     here[x] = score if similarity else 1 - score
+"""
+
+#: A lower bound on the distance: the least at the corners of the intervals in which the numbers
+#: lie. A corner is NaN where a root's argument may be 0 or less; then nothing is known, unless the
+#: window is 0, which has no rounding.
+_BOUND = """
+                    change, tiny = share_off * (energy + kk[n]), 1e-300
+                    off, error = errors[n] / 2 + change, errors[n]
+                    most, known = -1.0, True
+                    for corner in range(4):
+                        up, more = 1 - corner // 2 * 2, corner % 2 * 2 - 1
+                        here_at = at(
+                            total, whole[x], k, energy + more * (change + tiny), kk[n],
+                            cross + up * off, squares[x], mean_kk, products[x],
+                            value - up * error, -np.inf, span,
+                        )
+                        most = here_at if here_at > most else most
+                        known &= here_at == here_at
+                    most = most if known else (score if energy == 0 else 1.0)
+                    here[x] = 1 - most + 0 * energy
 """
 
 
 @cache
-def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kernel | None:
-    """Compile a statistic of sums of one dtype, without weights; None where Numba can't."""
+def kernel(
+    statistic: Statistic, sums: torch.dtype, output: torch.dtype, *, bound: bool
+) -> Kernel | None:
+    """Compile a statistic of sums of one dtype, without weights; None where Numba can't.
+
+    It gives scores, or lower bounds on distances.
+    """
     import numba
     from numba import types
 
@@ -82,6 +119,7 @@ def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kern
     maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
     given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
     numbers = [types.float64] * 3
+    scoring = (types.float64[::1], types.float64) if bound else (types.boolean,)
     arguments = (
         given,
         maps,
@@ -89,7 +127,7 @@ def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kern
         rows,
         types.float64[::1],
         *numbers,
-        types.boolean,
+        *scoring,
         result,
         types.int64,
     )
@@ -99,8 +137,12 @@ def kernel(statistic: Statistic, sums: torch.dtype, output: torch.dtype) -> Kern
         "statistic": numba.njit(statistic.similarity, error_model="numpy"),
         "Numbers": Numbers,
     }
+    source = _SOURCE.format(
+        arguments="errors, share_off" if bound else "similarity",
+        finish=(_BOUND if bound else _SCORE).strip(),
+    )
     try:
-        return jit.compiled(_SOURCE, [types.void(*arguments)], functions, key)
+        return jit.compiled(source, [types.void(*arguments)], functions, key)
     except numba.core.errors.NumbaError:  # written with other functions
         return None
 

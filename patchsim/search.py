@@ -12,7 +12,7 @@ from patchsim.backends import Backend
 from patchsim.bank import Entry, bank
 from patchsim.call import Call, read
 from patchsim.matches import Match, Matches
-from patchsim.metrics import METRICS, AnyMetric, Statistic
+from patchsim.metrics import AnyMetric
 from patchsim.problem import IntOrPair, problem_of
 from patchsim.subpixel import refine
 from patchsim.survey import Survey
@@ -77,11 +77,11 @@ def find(
 
     Notes
     -----
-    The result is that of measuring every window, sorting and suppressing. For l1, l2 and rmse
+    The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
     without weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.pruning`), wherever that is likely to be faster than their map. Otherwise time is that
-    of the map; of ncc, zncc, ssim and intersection that of its error bound, too, which is several
-    times as long. Memory is a map a template.
+    `patchsim.pruning` and `patchsim.correlated_blocks`), wherever that is likely to be faster than
+    their map. Otherwise time is that of the map, of ncc, zncc, ssim and intersection of floats in
+    float64. Memory is a map or two a template.
 
     Examples
     --------
@@ -156,13 +156,10 @@ def _calls(
     groups: dict[tuple[torch.Size, bool], list[int]] = {}
     for n, entry in enumerate(entries):
         groups.setdefault((entry.kernel.shape, entry.weight is None), []).append(n)
-    # Bounds from maps in half precision would leave many windows, and so would those of statistics,
-    # which are ratios of small numbers, from maps in single precision.
+    # Bounds from maps in half precision would leave many windows.
     dtype = image.dtype
     if dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
-    if dtype is torch.float32 and isinstance(METRICS.get(str(metric), metric), Statistic):
-        dtype = torch.float64
     calls = []
     for members in groups.values():
         kernels = torch.stack([entries[n].kernel for n in members]).to(dtype)

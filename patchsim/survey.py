@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from patchsim import lower_bounds, pruning
 from patchsim.best_first import Array, Found, Windows, best_first
 from patchsim.call import Call
-from patchsim.direct import MANY, Direct
+from patchsim.direct import Direct
 from patchsim.lower_bounds import LowerBounds
 from patchsim.suppression import Suppression
 
@@ -74,7 +73,7 @@ class Survey:
         changed = False
         for own in self.groups:
             if own.pruned:
-                survivors = sum(int(np.count_nonzero(b.within(limit))) for b in own.bounds)
+                survivors = sum(b.count(limit) for b in own.bounds)
                 if not pruning.few(own.call, survivors):
                     own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
                     changed = True
@@ -86,7 +85,11 @@ class Survey:
 
     def _seeds(self, k: int, max_overlap: float) -> list[float]:
         """Return the distances of likely matches, of the least bounds, the nearest first."""
-        windows = _joined([_least(*own, 4 * k + 8) for own in self._each()])
+        parts = []
+        for n, _, bounds in self._each():
+            row, col = bounds.cells.least(4 * k + 8)  # at most one in each cell
+            parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
+        windows = _joined(parts)
         distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
         known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
@@ -100,10 +103,7 @@ class Survey:
         """
         parts = []
         for n, direct, bounds in self._each():
-            mask = bounds.within(limit)
-            if alone and np.count_nonzero(mask) >= MANY:
-                mask &= ~direct.repeats
-            row, col = np.divmod(np.flatnonzero(mask), mask.shape[1])
+            row, col = bounds.within(limit, direct.repeats if alone else None)
             lower = bounds(bounds.values[row, col])
             parts.append(Windows(np.full(len(row), n), row, col, lower))
         return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
@@ -136,25 +136,6 @@ def _limits(seeds: list[float], k: int | None, most: float) -> Iterator[float]:
             yield seeds[number - 1]
         number *= 2
     yield most
-
-
-def _least(template: int, direct: Direct, bounds: LowerBounds, count: int) -> Windows:
-    """Return the windows with the least bounds, at most one in each part of the map."""
-    values, steps = bounds.values, zip(direct.size, direct.stride, direct.map_size, strict=True)
-    high, wide = (min(max(1, size // step), length) for size, step, length in steps)
-    whole = len(values) // high * high
-    strips = values[:whole].reshape(-1, high, values.shape[1]).min(1)
-    if whole < len(values):
-        strips = np.concatenate([strips, values[whole:].min(0, keepdims=True)])
-    least, places = torch.nn.functional.max_pool2d(
-        -torch.from_numpy(strips)[None], (1, wide), ceil_mode=True, return_indices=True
-    )
-    best = least.flatten().argsort(descending=True)[:count]
-    strip, col = np.divmod(places.flatten()[best].numpy(), values.shape[1])
-    pairs = zip(strip, col, strict=True)
-    within = [int(values[s * high : (s + 1) * high, c].argmin()) for s, c in pairs]
-    row = strip * high + np.array(within, dtype=np.int64)
-    return Windows(np.full(len(row), template), row, col, np.zeros(len(row)))
 
 
 def _joined(parts: list[Windows]) -> Windows:

@@ -224,13 +224,18 @@ def kernel(image, steps, shape, stride, repeats, first, last):
         top = y - height + 1
         if top < first * down or top % down:
             continue
-        line, same = repeats[top // down], 0
         for x in range(length):
-            same = same + 1 if count[x] >= height else 0
-            run[x] = same
-        ends = run[width - 1 :]
+            run[x] = count[x] >= height
+        reach = 1
+        while reach < width:
+            step = min(reach, width - reach)
+            after = run[step:]
+            for x in range(after.size):
+                run[x] &= after[x]
+            reach += step
+        line = repeats[top // down]
         for x in range(cols):
-            line[x] = ends[x * across] >= width
+            line[x] = run[x * across]
 """
 
 #: See `patchsim.jit.blocks`.
@@ -277,7 +282,8 @@ def compare(line, rows, taps, side, across):
             line[x] = term(line[x], a[x * across], taps[t])
         t += 1
 
-def kernel(image, steps, shape, blocks, side, stride, bounds, peaks, first, last):
+{more}
+def kernel(image, steps, shape, blocks, side, stride, bounds, peaks{arguments}, first, last):
     (to_channel, to_row), (channels, width) = steps, shape
     down, across = stride
     templates, high, wide = blocks.shape
@@ -301,11 +307,13 @@ def kernel(image, steps, shape, blocks, side, stride, bounds, peaks, first, last
         top -= reach - 1
         if top < first * down or top % down:
             continue
+        {before}
         for n in range(templates):
             line = bounds[n, top // down]
             line[:] = 0
             for i in range(high):
                 compare(line, sums[(top + i * side) % reach], blocks[n, i], side, across)
+            {after}
     peaks[first] = most.max()
 """
 

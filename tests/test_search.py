@@ -11,7 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import direct, pruning, survey
+from patchsim import cells, direct, pruning
 from patchsim.images import read_images
 from patchsim.metrics import METRICS, Metric
 
@@ -154,7 +154,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
             pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
         ),
         mock.patch.object(direct, "MANY", max(2, many)),
-        mock.patch.object(survey, "MANY", many),
+        mock.patch.object(cells, "EXPECTED", many),
     ):
         assert found_by(case, metric) == greedy(means, sizes, score_of(metric), **rest(case))
 

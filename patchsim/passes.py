@@ -1,0 +1,111 @@
+"""Kernels that pass over all values once: minima of cells, where values are small, and extremes."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from patchsim import jit
+from patchsim.jit import Kernel
+
+#: See `minima`.
+MINIMA = """
+def kernel(values, size, minima, first, last):
+    (high, wide), (rows, cols) = size, values.shape
+    line = np.empty(cols, values.dtype)
+    for i in range(first, last):
+        line[:] = np.inf
+        for y in range(i * high, min(rows, (i + 1) * high)):
+            here = values[y]
+            for x in range(cols):
+                line[x] = here[x] if here[x] < line[x] else line[x]
+        for j in range(minima.shape[1]):
+            least = line[j * wide]
+            for value in line[j * wide : (j + 1) * wide]:
+                least = value if value < least else least
+            minima[i, j] = least
+"""
+
+#: See `below`.
+BELOW = """
+def kernel(values, size, minima, limit, most, places, count):
+    (high, wide), (rows, cols), found = size, values.shape, 0
+    for i in range(minima.shape[0]):
+        if minima[i].min() > limit:
+            continue
+        for y in range(i * high, min(rows, (i + 1) * high)):
+            for j in range(minima.shape[1]):
+                if minima[i, j] > limit:
+                    continue
+                for x in range(j * wide, min(cols, (j + 1) * wide)):
+                    if values[y, x] <= limit:
+                        if found < places.size:
+                            places[found] = y * cols + x
+                        found += 1
+            if found > most:
+                break
+        if found > most:
+            break
+    count[0] = found
+"""
+
+#: See `extremes`.
+EXTREMES = """
+def kernel(values, lows, highs, first, last):
+    length = 1024
+    low, high = np.empty(length, values.dtype), np.empty(length, values.dtype)
+    for i in range(first, last):
+        low[:] = np.inf
+        high[:] = -np.inf
+        for start in range(i * {run}, min(values.size, (i + 1) * {run}), length):
+            run = values[start : start + length]
+            for x in range(run.size):
+                low[x] = run[x] if run[x] < low[x] else low[x]
+                high[x] = run[x] if run[x] > high[x] else high[x]
+        lows[i], highs[i] = low.min(), high.max()
+"""
+
+
+@cache
+def minima(name: str) -> Kernel:
+    """Compile (values, (high, wide), minima, first, last), for floats of that name.
+
+    Rows first to last of minima get the least of each cell of high·wide values, or of what there is
+    of it: values are (H, W), minima (⌈H/high⌉, ⌈W/wide⌉). NaN counts as inf.
+    """
+    from numba import types
+
+    maps = getattr(types, name)[:, ::1]
+    return jit.compiled(
+        MINIMA, [types.void(maps, jit.tuple_of(2), maps, *[types.int64] * 2)], key=name
+    )
+
+
+@cache
+def below(name: str) -> Kernel:
+    """Compile (values, (high, wide), minima, limit, most, places, count), see `minima`.
+
+    places gets the places in the flat map of the values up to `limit`, in order, as long as there
+    is room; count[0] tells how many there are, or that there are more than `most`.
+    """
+    from numba import types
+
+    value = getattr(types, name)
+    maps, whole = value[:, ::1], types.int64[::1]
+    signature = types.void(maps, jit.tuple_of(2), maps, value, types.int64, whole, whole)
+    return jit.compiled(BELOW, [signature], key=name)
+
+
+@cache
+def extremes(dtype: torch.dtype, run: int) -> Kernel:
+    """Compile (values, lows, highs, first, last), for floats of `dtype`.
+
+    Of the flat values, cut into pieces of `run`, those from first to last have their least and
+    greatest number put into lows and highs, of numbers that aren't NaN; inf and -inf of none.
+    """
+    from numba import types
+
+    flat, number = jit.type_of(dtype)[::1], types.int64
+    source = EXTREMES.format(run=run)
+    return jit.compiled(source, [types.void(flat, flat, flat, number, number)])
