@@ -69,10 +69,11 @@ def kernel(dtype: torch.dtype) -> jit.Kernel:
     """Compile bounds from the correlation of sums of blocks, in float64.
 
     (image, (to_channel, to_row), (C, W), blocks, side, (sy, sx), bounds, peaks, shares, energies,
-    off, exact, first, last): as `patchsim.jit.blocks`, but that those of
-    each template have the mean 0 and the norm 1, and with their cosine c with a window's, bounds gets 1 − √(1 − share·(1 − c²)), c being
-    0 where it is negative. It is 1 where the variance of a window's sums is no more than the share
-    `off` of their squares and a template's energy; but 0 if they are `exact` and the same.
+    off, exact, first, last): as `patchsim.jit.blocks`, but those of each template have the mean 0
+    and the norm 1, and with their cosine c with a window's, bounds gets 1 − √(1 − share·(1 − c²)),
+    c being 0 where it is negative. It is 1 where the variance of a window's sums is no more than
+    the share `off` of their squares and a template's energy; but 0 if they are `exact` and the
+    same.
     """
     from numba import types
 
