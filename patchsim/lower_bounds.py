@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim.bounds import finite_range
 from patchsim.call import Call
 from patchsim.cells import Cells, size_of
 from patchsim.metrics.base import Metric, Statistic, identity
@@ -106,7 +107,16 @@ def of_maps(call: Call) -> list[LowerBounds]:
     ]
 
 
+#: Magnitudes whose squares and ratios neither overflow nor underflow in float64.
+_ORDINARY = 1e-100, 1e100
+
+
 def _of_statistic(call: Call) -> list[LowerBounds]:
+    peaks = [max(map(abs, finite_range(values))) for values in (call.image, call.kernel)]
+    if any(peak and not _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks):
+        # Bounds of rounding errors don't hold: all windows are looked at.
+        size, cell = call.problem.map_size, size_of(call.problem)
+        return [LowerBounds(np.full(size, -1.0), cell) for _ in range(call.problem.templates)]
     if call.problem.dtype is torch.float32:
         # Errors of sums in single precision are large beside what flat windows deviate.
         problem = dataclasses.replace(call.problem, dtype=torch.float64)

@@ -160,6 +160,10 @@ class _Adapted:
             energy = energy + _scale(image) ** 2 * m.total
         error = error + small * energy
         here, furthest = self._similarity(m), torch.zeros_like(m.sums)
+        if weight is not None and problem.value_range is None:
+            # What is taken to be flat need not be.
+            varying = m.pp - m.mean_pp if self.statistic.invariant else m.pp
+            furthest = (varying <= 4 * m.rounding * energy).double().expand_as(m.sums)
         for sums in (m.sums - error, m.sums + error):
             for change in (-small, 0, small):
                 moved = dataclasses.replace(m, sums=sums, pp=(m.pp + change * energy).clamp(min=0))

@@ -166,7 +166,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     peak = float(peaks.max())
     if peak == math.inf:
         peak = max(map(abs, finite_range(image)))
-    if peak * problem.taps > _LARGE:
+    if max(peak, float(kernel.abs().max())) * problem.taps > _LARGE:
         return [LowerBounds(np.zeros(problem.map_size), cell) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4
     share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)

@@ -106,8 +106,6 @@ def test_blocks_of_zncc(dtype, data, side):
 @given(st.data())
 def test_maps_of_statistics(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
-    assume(dtype is not torch.float64 or case.image.nan_to_num(0, 0, 0).abs().max() < 1e100)
-    assume(dtype is not torch.float64 or case.kernel.nan_to_num(0, 0, 0).abs().max() < 1e100)
     geometry = case.stride, 0, 1
     call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
     assert_below_direct(call, lower_bounds.of_maps(call))

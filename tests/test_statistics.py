@@ -197,7 +197,8 @@ def test_opencv_sums_masked_squares():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64], ids=str)
 def test_statistics_are_kernels(name, dtype):
     """What isn't compiled is computed by torch, in a dozen passes: that would go unnoticed."""
-    assert scores.kernel(METRICS[name], dtype, torch.float32) is not None
+    for bound in (False, True):
+        assert scores.kernel(METRICS[name], dtype, torch.float32, bound=bound) is not None
 
 
 def test_a_statistic_in_other_words_is_computed_by_torch():
