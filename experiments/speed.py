@@ -28,6 +28,7 @@ from harness import RESULTS
 from tqdm import tqdm
 
 import patchsim
+from patchsim.problem import name_of
 
 SIZES = [(101, 101), (512, 512), (1080, 1920), (2048, 2048), (4096, 4096)]
 TAPS = [3, 8, 16, 32, 64, 200]
@@ -42,7 +43,7 @@ def row(case, name, times=(), skipped=""):
     cell = [*case.size, case.taps[0], case.channels, case.stride, case.templates]
     lower, median, upper = statistics.quantiles(times, n=4) if times else ("", "", "")
     figures = [f"{x:.5g}" if times else "" for x in (median, lower, upper)]
-    text = str(case.dtype).removeprefix("torch.")
+    text = name_of(case.dtype)
     return dict(zip(COLUMNS, [*cell, text, name, *figures, len(times) or "", skipped], strict=True))
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from patchsim.suppression import Suppression
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from patchsim.suppression import Array, Suppression
 
 #: Windows that are measured at first, and looked at in one step.
 FEW, CHUNK = 64, 1024

@@ -133,7 +133,7 @@ class Call:
             raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
         scale = 1.0
         if self.metric.degree and (reduction == "mean" or self.data_range is not None):
-            scale = _data_range(self.data_range, self.problem.dtype) ** self.metric.degree
+            scale = self.span**self.metric.degree
         total = self.problem.taps if self.weight is None else total_weight(self.weight)
         return Finish(self.metric, self.problem, total, scale, reduction, similarity)
 

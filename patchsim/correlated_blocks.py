@@ -19,6 +19,7 @@ from functools import cache, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from patchsim import jit, slide, templates, threads
 from patchsim.call import Call
@@ -87,19 +88,32 @@ def kernel(dtype: torch.dtype) -> jit.Kernel:
     )
 
 
+def pooled(values: Tensor, side: int) -> Tensor:
+    """Sum blocks of side·side values, those that are whole.
+
+    Not by torch's pooling, which wakes threads: they would then wait for more work, and keep those
+    of the next kernel from theirs.
+    """
+    return values.unfold(-2, side, side).unfold(-2, side, side).sum((-2, -1))
+
+
+def deviations(kernel: Tensor) -> Tensor:
+    """Sum the squared deviations of templates (N, C, h, w) from their channels' means: (N,)."""
+    return (kernel - kernel.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
+
+
 def of_blocks(call: Call, side: int) -> list[LowerBounds]:
     """Bound 1 − zncc of one image's windows and each template."""
     problem, cell = call.problem, size_of(call.problem)
     image = call.image.detach().to(problem.value_dtype)
     given = call.kernel.detach().double()
     energies = given.square().sum((1, 2, 3))
-    deviations = (given - given.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
-    blocks = given.sum(1).unfold(-2, side, side).unfold(-2, side, side).sum((-2, -1))
+    varying, blocks = deviations(given), pooled(given.sum(1), side)
     blocks = blocks - blocks.mean((1, 2), keepdim=True)  # (N, h / b, w / b)
     squares = blocks.square().sum((1, 2))
     pixels = side * side * problem.channels
-    clear = (deviations > LEAST * energies) & (squares > LEAST * pixels * energies)
-    shares = torch.where(clear, squares / (pixels * deviations) * (1 - LEAST), 0)
+    clear = (varying > LEAST * energies) & (squares > LEAST * pixels * energies)
+    shares = torch.where(clear, squares / (pixels * varying) * (1 - LEAST), 0)
     blocks = torch.where(clear[:, None, None], blocks / squares.sqrt()[:, None, None], 0)
     maps = torch.empty((len(blocks), *problem.map_size), dtype=torch.float64)
     planes = slide.Planes(image, (1, 1))

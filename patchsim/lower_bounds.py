@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +13,12 @@ from torch import Tensor
 
 from patchsim.bounds import finite_range
 from patchsim.call import Call
-from patchsim.cells import Cells, size_of
+from patchsim.cells import Array, Cells, size_of
 from patchsim.metrics.base import Metric, Statistic, identity
 from patchsim.problem import Pair
 
-Array = np.ndarray[Any, np.dtype[Any]]
+#: Magnitudes whose squares and ratios neither overflow nor underflow in float64.
+_ORDINARY = 1e-100, 1e100
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,6 @@ def of_maps(call: Call) -> list[LowerBounds]:
         else LowerBounds(np.zeros_like(values), cell)
         for values, slack in zip(maps, slacks, strict=True)
     ]
-
-
-#: Magnitudes whose squares and ratios neither overflow nor underflow in float64.
-_ORDINARY = 1e-100, 1e100
 
 
 def _of_statistic(call: Call) -> list[LowerBounds]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Bytes of a register; where a processor's are smaller, LLVM takes several.
-REGISTER = 64
+from patchsim.butterflies import REGISTER
 
 #: Strides that halving, and halving again, makes of lines.
 STRIDES = (2, 4, 8)

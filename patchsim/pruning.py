@@ -20,12 +20,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from patchsim import correlated_blocks, jit, slide, threads
 from patchsim.bounds import finite_range, gamma
 from patchsim.call import Call
 from patchsim.cells import size_of
+from patchsim.correlated_blocks import deviations, pooled
 from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
@@ -124,25 +124,14 @@ def _fine(call: Call) -> list[float]:
     metric = call.metric.summed
     height, width = (length // 2 * 2 for length in call.problem.kernel_size)
     kernel = call.kernel[:, :, :height, :width].double()
-    means = _pooled(kernel, 2) / 4
+    means = pooled(kernel, 2) / 4
     means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
     sums = metric.pointwise(kernel, means).sum((1, 2, 3))
     if call.metric is ZNCC:
-        deviations = (kernel - kernel.mean((2, 3), keepdim=True)).square().sum((1, 2, 3))
-        left = (1 - 4 / 3 * sums / deviations.clamp(min=2.0**-100)).clamp(min=0)
+        left = (1 - 4 / 3 * sums / deviations(kernel).clamp(min=2.0**-100)).clamp(min=0)
         return [1 - float(own) ** 0.5 for own in left]
     sums = sums / Direct(call, 0).unit
     return [4 / 3 * float(own) for own in sums]
-
-
-def _pooled(values: Tensor, side: int) -> Tensor:
-    """Sum blocks of side·side values, those that are whole.
-
-    Not by torch's pooling, which wakes threads: they would then wait for more work, and keep those
-    of the next kernel from theirs.
-    """
-    blocks = values.unfold(-2, side, side).unfold(-2, side, side)
-    return blocks.sum((-2, -1))
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:
@@ -154,7 +143,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
-    blocks = _pooled(kernel.double().sum(1), b)  # (N, h / b, w / b)
+    blocks = pooled(kernel.double().sum(1), b)  # (N, h / b, w / b)
     maps = torch.empty((len(blocks), *problem.map_size), dtype=dtype)
     planes = slide.Planes(image, (1, 1))
     layout = (planes.steps[1], planes.pitch), (image.shape[1], image.shape[3])

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchsim import lower_bounds, pruning
-from patchsim.best_first import Array, Found, Windows, best_first
+from patchsim.best_first import Found, Windows, best_first
 from patchsim.call import Call
 from patchsim.direct import Direct
 from patchsim.lower_bounds import LowerBounds
-from patchsim.suppression import Suppression
+from patchsim.suppression import Array, Suppression
 
 
 @dataclass
