@@ -64,6 +64,17 @@ def expression_sum(
     return sums
 
 
+def additions(problem: Problem) -> int:
+    """Count the additions that a pixel passes in `expression_sum` of floats, at most.
+
+    Those down the rows and channels of a column, and at each digit of the width in base 4 two to
+    make longer runs and three to join them.
+    """
+    height, width = problem.kernel_size
+    digits = -(-width.bit_length() // 2)
+    return problem.channels * height + 5 * digits
+
+
 def _run_sum(planes: Tensor, dim: int, length: int, dilation: int) -> Tensor:
     """Sum `length` pixels, `dilation` apart, from every position where they fit.
 

@@ -6,7 +6,8 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,8 +43,9 @@ class Call:
         """Compute the map of similarities or distances."""
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, Score(self.map_dtype, similarity))
-            return self._run(backend.run, _as_it_is, backend)
+            return self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
         output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
+        output = output.reshape(self.map_shape)
         return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
 
     def bound(self, reduction: Reduction) -> Tensor:
@@ -56,40 +58,52 @@ class Call:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
-            error = self._run(function, done, backend)
+            error = self._run(function, done, backend).reshape(self.map_shape)
         if self.prepare and reduction == "mean":
             error = converted(error, 3 + error, self.map_dtype)
         return error
 
-    def least(self) -> Tensor:
-        """Bound the distances of a statistic from below, (B, N, Ho, Wo); NaN or inf: no match."""
+    def least(self) -> tuple[Tensor, Tensor]:
+        """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
+
+        NaN or inf: no match.
+        """
         errors: tuple[float, ...] = ()
         if self.weight is None:
-            errors = tuple(replace(self, metric=self.metric.summed).worst("sum").tolist())
+            errors = tuple(self.worst("sum").tolist())
         backend = self._adapted("mean", Score(self.map_dtype, similarity=True), errors)
         with torch.no_grad():
-            return self._run(backend.run, _as_it_is, backend)
+            bounds, distances = self._run(backend.run, _as_it_is, backend).chunk(2, 1)
+        return bounds, distances
 
     def worst(self, reduction: Reduction = "mean") -> Tensor:
         """Bound the errors of distances to each template, (N,), by one number for all windows.
 
         It is the bound of a flat window that differs as much from the templates' mean as any of the
-        image's finite values: bounds grow with magnitudes. Statistics have none.
+        image's finite values: bounds grow with magnitudes. A statistic's are those of its sums.
         """
         finish, problem = self.finish(reduction, similarity=False), self.problem
         one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
-        image, arguments = kernel.new_zeros(()), list[Problem]()
+        image, arguments = kernel.new_zeros(()), list[Any]()
         if problem.value_range is None:
             middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed)).double()
-            low, high = (middle.new_tensor(end) for end in bounds.finite_range(self.image))
+            low, high = (middle.new_tensor(end) for end in self.extremes)
             image = torch.where(high - middle > middle - low, high, low)
-            arguments = [] if self.backend.local else [problem]
+            if not self.backend.local:
+                arguments = [tiling.parts(self.backend, self.metric.summed, problem)]
+                # To divide by what windows deviate makes small errors large: it is worth a look.
+                arguments += [self.image] * isinstance(self.metric, Statistic)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
         bound = _Error(self.backend, finish)
         image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)
         error = bound(self.metric.summed, one, image, kernel, weight, *arguments)
         return error.amax((0, 2, 3))
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest finite value of the image."""
+        return bounds.finite_range(self.image)
 
     def ready(self) -> Call:
         """Return the call of the images that backends see: completed with zeros and prepared."""
@@ -112,8 +126,7 @@ class Call:
     ) -> Tensor:
         weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
         steps, tensors = (self.prepare, function, finish), (self.image, self.kernel, weight)
-        output = tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
-        return output.reshape(self.map_shape)
+        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
 
     def _adapted(
         self, reduction: Reduction, score: Score, errors: tuple[float, ...] | None = None
@@ -127,15 +140,15 @@ class Call:
         return adapt(self.backend, self.metric, self.span, score, errors)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
-        """Tell how window sums become a map; statistics have none."""
-        assert isinstance(self.metric, Metric)
+        """Tell how window sums become a map, or the sums that a statistic is made of."""
+        metric = self.metric.summed
         if reduction not in ("mean", "sum"):
             raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
         scale = 1.0
-        if self.metric.degree and (reduction == "mean" or self.data_range is not None):
-            scale = self.span**self.metric.degree
+        if metric.degree and (reduction == "mean" or self.data_range is not None):
+            scale = self.span**metric.degree
         total = self.problem.taps if self.weight is None else total_weight(self.weight)
-        return Finish(self.metric, self.problem, total, scale, reduction, similarity)
+        return Finish(metric, self.problem, total, scale, reduction, similarity)
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,7 @@ class _Error:
         image: Tensor,
         kernel: Tensor,
         weight: Tensor | None,
-        *whole: Problem,
+        *more: Any,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.total * metric.peak(*problem.value_range)
@@ -160,7 +173,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight, *whole),
+                self.backend.error(metric, problem, image, kernel, weight, *more),
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)

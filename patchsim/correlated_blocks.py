@@ -26,7 +26,7 @@ from patchsim.call import Call
 from patchsim.cells import size_of
 from patchsim.emit import Arithmetic
 from patchsim.expression import parse
-from patchsim.lower_bounds import LowerBounds
+from patchsim.lower_bounds import LowerBounds, settled
 
 #: Shares of a template's energy below which its blocks, or its deviations, don't count.
 LEAST = 2.0**-20
@@ -54,13 +54,14 @@ def add_moments(whole, squares, rows, across):
             for x in range(line.size):
                 square = squares[x]
                 variance, lost = square - whole[x] * whole[x] / count, off * (square + energy)
-                cosine = 1.0
-                if variance > lost:
+                cosine, known = 0.0, variance > lost
+                if known:
                     cosine = line[x] / np.sqrt(variance) + off
                     cosine = 0.0 if cosine < 0 else (1.0 if cosine > 1 else cosine)
                 elif exact and square < 2.0**40 and 2 * count * variance < 1:
-                    cosine = 0.0
-                line[x] = 1 - np.sqrt(1 - share * (1 - cosine * cosine)) + 0 * whole[x]
+                    known = True
+                bound = 1 - np.sqrt(1 - share * (1 - cosine * cosine))
+                line[x] = (bound if known else -1.0) + 0 * whole[x]
 """,
 }
 
@@ -72,9 +73,9 @@ def kernel(dtype: torch.dtype) -> jit.Kernel:
     (image, (to_channel, to_row), (C, W), blocks, side, (sy, sx), bounds, peaks, shares, energies,
     off, exact, first, last): as `patchsim.jit.blocks`, but those of each template have the mean 0
     and the norm 1, and with their cosine c with a window's, bounds gets 1 − √(1 − share·(1 − c²)),
-    c being 0 where it is negative. It is 1 where the variance of a window's sums is no more than
-    the share `off` of their squares and a template's energy; but 0 if they are `exact` and the
-    same.
+    c being 0 where it is negative. It is -1, nothing being known, where the variance of a window's
+    sums is no more than the share `off` of their squares and a template's energy; but c is 0 if
+    they are `exact` and the same.
     """
     from numba import types
 
@@ -125,4 +126,5 @@ def of_blocks(call: Call, side: int) -> list[LowerBounds]:
     compiled = kernel(image.dtype)
     run = partial(compiled, planes.flat, *layout, *more, *scalings, off, exact)
     threads.share(run, problem.map_size[0], 20 * image.numel())
-    return [LowerBounds(values, cell, slack=2.0**-12) for values in maps.numpy()]
+    found = [LowerBounds(values, cell, slack=2.0**-12) for values in maps.numpy()]
+    return settled(call, found)

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, jit, threads
+from patchsim import algebra, threads, windows
 from patchsim.call import Call
+from patchsim.equal_pixels import repeating
 from patchsim.expression import trace
+from patchsim.jit import Kernel
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import INTEGER_RANGES
@@ -118,42 +120,27 @@ class Direct:
 
     @cached_property
     def _repeats(self) -> Array:
-        planes = Planes(self.image, (1, 1))
-        result = np.zeros(self.map_size, dtype=bool)
-        shape = (self.image.shape[1], *self.size)
-        steps = planes.steps[1], planes.pitch
-        run = partial(jit.repeats(self.image.dtype), planes.flat, steps, shape, self.stride, result)
-        threads.share(run, self.map_size[0], 20 * self.image.numel(), 4 * self.size[0])
-        return result
+        return repeating(self.image, self.size, self.stride)
 
     def _sums(self, metric: Metric, rows: Array, cols: Array, limit: float = math.inf) -> Array:
         """Sum w·d(p, k) over the windows."""
         expression = trace(metric.pointwise)
         if expression is None or not _fits(self.call):
             return self._gathered(metric, rows, cols)
-        return self._summed(str(expression), self.kernel, slice(None), rows, cols, limit)
-
-    def _summed(
-        self,
-        text: str,
-        values: Tensor,
-        channels: slice,
-        rows: Array,
-        cols: Array,
-        limit: float = math.inf,
-    ) -> Array:
-        """Sum w·d(p, values) over some channels of the windows, by a kernel."""
-        image, weight = self.image[:, channels], self.weight
-        planes = Planes(image, (1, 1))
-        taps = [values[channels], *([] if weight is None else [weight[channels]])]
-        arrays = [t.double().contiguous().numpy() for t in taps]
         sums = np.empty(len(rows))
-        kernel = jit.direct(text, image.dtype, weight is not None)
-        layout = planes.steps[1], planes.pitch
-        run = partial(kernel, planes.flat, layout, *arrays, rows, cols, limit, sums)
-        # Pixels of windows here and there come from memory: each takes as long as operations do.
-        threads.share(run, len(rows), 8 * len(rows) * arrays[0].size)
+        kernel = windows.direct(str(expression), self.image.dtype, self.weight is not None)
+        self._run(kernel, rows, cols, limit, sums)
         return sums
+
+    def _run(self, kernel: Kernel, rows: Array, cols: Array, *more: Any) -> None:
+        """Run a kernel over the windows."""
+        planes = Planes(self.image, (1, 1))
+        tensors = [self.kernel, *([] if self.weight is None else [self.weight])]
+        taps = [t.double().contiguous().numpy() for t in tensors]
+        layout = planes.steps[1], planes.pitch
+        run = partial(kernel, planes.flat, layout, *taps, rows, cols, *more)
+        # Pixels of windows here and there come from memory, which takes longer than operations do.
+        threads.share(run, len(rows), 40 * len(rows) * self.kernel.numel())
 
     def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:
         """Sum w·d(p, k) over the windows, by torch."""
@@ -186,29 +173,23 @@ class Direct:
         centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
         middle = torch.as_tensor(centre).double().expand_as(kernel)
         weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
-
-        def sums(metric: Metric, values: Tensor, channels: slice = slice(None)) -> Tensor:
-            text = str(trace(metric.pointwise))
-            found = self._summed(text, values, channels, rows, cols)
-            return torch.from_numpy(found)[None, None, None]  # (1, 1, 1, M)
-
-        each = [sums(_DIFFERENCE, middle, slice(c, c + 1)) for c in range(len(kernel))]
+        found = np.empty((2 + len(kernel), len(rows)))
+        text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
+        run = windows.moments(text, given, self.weight is not None)
+        self._run(run, rows, cols, middle[:, 0, 0].contiguous().numpy(), found)
+        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
         own = weights * (kernel - middle)
         return Moments(
             totals=weights.sum((1, 2))[None, :, None, None],
             windows=torch.stack(each, 2),
             templates=own.sum((1, 2))[None, :, None, None],
-            pp=sums(L2, middle),
+            pp=pp,
             kk=(own * (kernel - middle)).sum()[None, None, None],
-            sums=sums(statistic.summed, kernel),
+            sums=sums,
             rounding=2.0**-52 * (1 if exact else kernel.numel() + 8),
             probes=torch.zeros(1, 1, 1, dtype=torch.float64),
             range=self.call.span,
         )
-
-
-#: p − k, of which moments are sums; no distance, as it may be negative.
-_DIFFERENCE = Metric("difference", lambda p, k: p - k)
 
 
 def _fits(call: Call) -> bool:

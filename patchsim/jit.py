@@ -109,29 +109,6 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
 
 
 @cache
-def direct(text: str, dtype: torch.dtype, weighted: bool) -> Kernel:
-    """Compile sums of d(p, k) over single windows, in float64.
-
-    (image, (to_channel, to_row), values, weights if weighted, rows, cols, limit, sums, first,
-    last): sums (M,) of the windows of a flat image of `dtype` that begin at rows (M,) and cols (M,)
-    in pixels, for those from first to last; values and weights (C, h, w) are float64. A sum is inf
-    as soon as it exceeds `limit`. It is taken in the same order for every window.
-    """
-    from numba import types
-
-    windows, taps = types.int64[::1], types.float64[:, :, ::1]
-    arrays = taps, *[taps] * weighted, windows, windows, types.float64, types.float64[::1]
-    signature = types.void(type_of(dtype)[::1], tuple_of(2), *arrays, *[types.int64] * 2)
-    source = templates.DIRECT.format(
-        weights_argument="weights, " * weighted,
-        weights="factors = weights[c, y]" * weighted,
-        weight=", factors[x]" * weighted,
-    )
-    names = ["p", "k", *["w"] * weighted]
-    return compiled(source, [signature], *term_of(Arithmetic(parse(text), torch.float64), names))
-
-
-@cache
 def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     """Compile sums of d over the blocks of windows.
 
@@ -152,19 +129,6 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     plain = dict.fromkeys(("more", "arguments", "before", "after"), "")
     source = templates.BLOCKS.format(total=arithmetic.total, **plain)
     return compiled(source, [signature], *term_of(arithmetic, ["p", "k"]))
-
-
-@cache
-def repeats(dtype: torch.dtype) -> Kernel:
-    """Compile (image, (to_channel, to_row), (C, h, w), (sy, sx), repeats, first, last).
-
-    Of repeats (Ho, Wo) rows first to last tell which windows hold the same pixels as the one before
-    them in their row.
-    """
-    from numba import types
-
-    arrays = type_of(dtype)[::1], tuple_of(2), tuple_of(3), tuple_of(2), types.boolean[:, ::1]
-    return compiled(templates.REPEATS, [types.void(*arrays, *[types.int64] * 2)])
 
 
 @cache

@@ -11,14 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim import algebra, jit
 from patchsim.bounds import finite_range
 from patchsim.call import Call
-from patchsim.cells import Array, Cells, size_of
+from patchsim.cells import EXPECTED, Array, Cells, size_of
+from patchsim.direct import Direct
+from patchsim.equal_pixels import flat_windows
 from patchsim.metrics.base import Metric, Statistic, identity
+from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.problem import Pair
 
-#: Magnitudes whose squares and ratios neither overflow nor underflow in float64.
-_ORDINARY = 1e-100, 1e100
+#: Magnitudes whose squares and ratios neither overflow nor underflow in a window's sums.
+_ORDINARY = {torch.float32: (1e-15, 1e15)}
+_ORDINARY_DOUBLE = 1e-100, 1e100
+#: Distances that differ by less are about the same.
+NEAR = 2.0**-10
+#: Windows of which nothing is known, beyond which it pays to look for flat ones.
+FEW = 256
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class LowerBounds:
     scale, slack : float
     power : 1 or 2
         2 where slack is a norm's error.
+    likely : array, shape (Ho, Wo), optional
+        The distances up to errors of rounding, where bounds can be far below them.
     """
 
     values: Array
@@ -44,6 +56,7 @@ class LowerBounds:
     scale: float = 1.0
     slack: float = 0.0
     power: int = 1
+    likely: Array | None = None
 
     def __call__(self, values: Array) -> Array:
         """Return the lower bounds, in float64, of some of the values."""
@@ -71,6 +84,16 @@ class LowerBounds:
     def count(self, distance: float) -> int:
         """Count the windows that may be that near."""
         return self.cells.count(self._limit(distance))
+
+    @cached_property
+    def likely_cells(self) -> Cells:
+        """The cells of the distances, whose minima tell where matches are likely."""
+        return self.cells if self.likely is None else Cells(self.likely, self.cell)
+
+    def uncertain(self, distance: float) -> int:
+        """Count those of them, about, that sharper bounds would tell to be further."""
+        known = 0 if self.likely is None else self.likely_cells.count(distance + NEAR)
+        return max(0, self.count(distance - 4 * self.slack) - known)
 
     def _limit(self, distance: float) -> float:
         """Return the greatest value of windows that may be that near."""
@@ -107,21 +130,82 @@ def of_maps(call: Call) -> list[LowerBounds]:
     ]
 
 
+def sharpens(call: Call) -> bool:
+    """Tell whether `of_maps` in float64 may leave fewer windows than in the call's dtype."""
+    return isinstance(call.metric, Statistic) and call.problem.dtype is torch.float32
+
+
+def sharper(call: Call) -> list[LowerBounds]:
+    """Bound by maps in float64.
+
+    In float32 the error of a product of window and template may be large beside what windows
+    deviate that are nearly flat.
+    """
+    # The image is converted tile by tile.
+    problem = dataclasses.replace(call.problem, dtype=torch.float64)
+    return of_maps(dataclasses.replace(call, problem=problem))
+
+
 def _of_statistic(call: Call) -> list[LowerBounds]:
-    peaks = [max(map(abs, finite_range(values))) for values in (call.image, call.kernel)]
-    if any(peak and not _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks):
+    peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
+    cell = size_of(call.problem)
+    least, most = _ORDINARY.get(call.problem.dtype, _ORDINARY_DOUBLE)
+    if any(peak and not least < peak < most for peak in peaks):
+        if sharpens(call):
+            return sharper(call)
         # Bounds of rounding errors don't hold: all windows are looked at.
-        size, cell = call.problem.map_size, size_of(call.problem)
+        size = call.problem.map_size
         return [LowerBounds(np.full(size, -1.0), cell) for _ in range(call.problem.templates)]
-    if call.problem.dtype is torch.float32:
-        # Errors of sums in single precision are large beside what flat windows deviate.
-        problem = dataclasses.replace(call.problem, dtype=torch.float64)
-        image, kernel = call.image.double(), call.kernel.double()
-        call = dataclasses.replace(call, problem=problem, image=image, kernel=kernel)
-    maps, cell = arrays(call.least()), size_of(call.problem)
+    maps, distances = map(arrays, call.least())
     # What rounding adds to numbers of at most 2, and that of the similarity itself.
     slack = 4 * float(np.finfo(maps.dtype).eps) + 2.0**-40
-    return [LowerBounds(values, cell, slack=slack) for values in maps]
+    found = [
+        LowerBounds(values, cell, slack=slack + more, likely=likely)
+        for values, likely, more in zip(maps, distances, _of_templates(call), strict=True)
+    ]
+    return settled(call, found)
+
+
+def _of_templates(call: Call) -> list[float]:
+    """Bound what the roundings of templates' variances do to zncc.
+
+    A variance is a difference of moments around the templates' common mean, of which it can be a
+    small share.
+    """
+    problem = call.problem
+    if call.metric is not ZNCC or problem.value_range is not None:
+        return [0.0] * problem.templates
+    kernel = call.kernel.detach().double()
+    weight = torch.ones_like(kernel) if call.weight is None else call.weight.double()
+    total = weight.sum((2, 3), keepdim=True)
+    means = (weight * kernel).sum((2, 3), keepdim=True) / total.clamp(min=2.0**-1000)
+    varying = (weight * (kernel - means).square()).sum((1, 2, 3))
+    common = kernel - algebra.middle(problem, kernel, L2)
+    moments = (weight * common.square()).sum((1, 2, 3))
+    shares = 16 * (problem.taps + 8) * 2.0**-53 * moments / varying
+    return shares.nan_to_num(2, 2, 2).clamp(max=2).tolist()
+
+
+def settled(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
+    """Settle windows of which nothing is known, whose bounds are -1, if there are many.
+
+    They are mostly flat, which rounding hides: zncc's distance of those is 1. Others are measured,
+    as they would have to be anyway.
+    """
+    problem = call.problem
+    plain = problem.weighting == "none" and not any(problem.overhang) and jit.usable(problem)
+    if call.metric is not ZNCC or not plain or max(own.count(-0.5) for own in found) < FEW:
+        return found
+    image = call.image.detach().to(torch.uint8 if problem.dtype is torch.bool else call.image.dtype)
+    flat = flat_windows(image, problem.kernel_size, problem.stride)
+    for n, own in enumerate(found):
+        np.putmask(own.values, flat, 1)
+        left = dataclasses.replace(own)  # whose cells aren't known yet
+        if left.count(-0.5) <= EXPECTED:
+            row, col = places = left.within(-0.5)
+            down, across = problem.stride
+            own.values[places] = Direct(call, n).distances(row * down, col * across)
+    return [dataclasses.replace(own) for own in found]
 
 
 def arrays(maps: Tensor) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -70,7 +71,9 @@ class _Adapted:
     def least(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
-        """Bound the distances from below; NaN where a window isn't finite.
+        """Bound the distances from below, and compute them, (B, 2N, Ho, Wo).
+
+        Bounds come first. NaN where a window isn't finite.
 
         The similarity is monotone in each of the sums, Σp·k and Σp², so that it is greatest at a
         corner of the intervals in which these lie. The roundings of the moments, in float64, are
@@ -88,9 +91,9 @@ class _Adapted:
         distances = 1 - self.run(metric, problem, image, kernel, weight).double()
         error = self.error(metric, problem, image, kernel, weight)
         # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
-        bounds = (distances - 2 * error).clamp(min=-1)
+        bounds = (distances - 2 * error).clamp(-1, 2)
         bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-        return bounds.to(self.score.dtype)
+        return torch.cat([bounds, distances], 1).to(self.score.dtype)
 
     def _scores(
         self,
@@ -107,7 +110,8 @@ class _Adapted:
         own = kernel.double() - centre
         templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
         total, rounding = float(problem.taps), _rounding(problem)
-        output = torch.empty(sums.shape, dtype=self.score.dtype)
+        maps = 2 * problem.templates if self.errors else problem.templates
+        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.dtype)
         given = sums.contiguous().numpy()  # backends may keep the image's memory format
         together = max(problem.kernel_size[0], WINDOWS // cols)
         for first in range(0, rows, together):
@@ -164,10 +168,10 @@ class _Adapted:
             # What is taken to be flat need not be.
             varying = m.pp - m.mean_pp if self.statistic.invariant else m.pp
             furthest = (varying <= 4 * m.rounding * energy).double().expand_as(m.sums)
-        for sums in (m.sums - error, m.sums + error):
-            for change in (-small, 0, small):
-                moved = dataclasses.replace(m, sums=sums, pp=(m.pp + change * energy).clamp(min=0))
-                furthest = torch.maximum(furthest, (self._similarity(moved) - here).abs())
+        for off, change, more in product((-error, error), (-small, 0, small), (-small, small)):
+            pp, kk = (m.pp + change * energy).clamp(min=0), m.kk * (1 + more)
+            moved = dataclasses.replace(m, sums=m.sums + off, pp=pp, kk=kk)
+            furthest = torch.maximum(furthest, (self._similarity(moved) - here).abs())
         return 2 * furthest + small
 
     def _moments(

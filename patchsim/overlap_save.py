@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from patchsim import algebra, jit, threads
+from patchsim import algebra, jit, passes, threads
 from patchsim.box import expression_sum
 from patchsim.butterflies import REGISTER, radices, roots
 from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Pair, Problem
 from patchsim.recipe import Recipe, read
 from patchsim.slide import Planes
+
+#: Sides of the blocks by which energies of tiles are bounded.
+ENERGY = 32
 
 
 def plain(problem: Problem) -> bool:
@@ -223,6 +226,30 @@ def tile(problem: Problem) -> Pair:
     alone = _tile(problem, 1)
     shared = _operations(problem, alone) >= threads.WORTH_SHARING
     return _tile(problem, threads.count_threads()) if shared else alone
+
+
+def largest_energy(image: Tensor, centre: Tensor, size: Pair) -> float:
+    """Bound Σ(p − c)² over tiles of an image.
+
+    Parameters
+    ----------
+    image : Tensor, shape (1, C, H, W)
+    centre : Tensor, shape (C, 1, 1)
+    size : pair of int
+        Of tiles, wherever they lie.
+    """
+    rows, cols = (-(-length // ENERGY) for length in image.shape[2:])
+    energies, planes = np.zeros((rows, cols)), Planes(image, (1, 1))
+    layout = (planes.steps[1], planes.pitch), tuple(image.shape[1:])
+    given = planes.flat, *layout, centre.flatten().contiguous().numpy(), ENERGY, energies
+    threads.share(partial(passes.energies(image.dtype), *given), rows, 10 * image.numel())
+    # A tile touches one block more than it could hold.
+    down, across = (min(-(-n // ENERGY) + 1, m) for n, m in zip(size, energies.shape, strict=True))
+    total = np.zeros((rows + 1, cols + 1))
+    total[1:, 1:] = energies.cumsum(0).cumsum(1)
+    strips = total[down:] - total[:-down]
+    most = float((strips[:, across:] - strips[:, :-across]).max())
+    return most + 2.0**-20 * float(total[-1, -1])
 
 
 def _operations(problem: Problem, size: Pair) -> int:

@@ -89,9 +89,9 @@ def cost(problem: Problem) -> float:
     return FIXED + PER_VALUE * values + windows * (PER_WINDOW + PER_BLOCK * blocks)
 
 
-def few(call: Call, survivors: int) -> bool:
-    """Tell whether it is faster to measure so many windows than to compute the call's map."""
-    return survivors * call.problem.taps * PER_TAP <= MEASURING * seconds(call)
+def few(call: Call, survivors: int, share: float = MEASURING) -> bool:
+    """Tell whether to measure so many windows takes less than a share of the time of a map."""
+    return survivors * call.problem.taps * PER_TAP <= share * seconds(call)
 
 
 def side(problem: Problem) -> int:

@@ -22,8 +22,8 @@ class Recipe:
     constants: tuple[tuple[float, Scalar], ...]
 
     def constant(self, kernel: Tensor) -> Tensor:
-        """Sum the terms without f over templates (N, C, h, w): (N,)."""
-        total = kernel.new_zeros(len(kernel))
+        """Sum the terms without f over templates (N, C, h, w), in float64: (N,)."""
+        total, kernel = kernel.new_zeros(len(kernel)), kernel.double()
         for scale, g in self.constants:
             total += scale * g(kernel).sum((1, 2, 3))
         return total

@@ -16,7 +16,7 @@ from patchsim.metrics.base import Statistic
 #: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
 #: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
 #: For bounds, `similarity` are two arguments: errors (N,) of the sums, and the share of pp + kk by
-#: which moments may be off.
+#: which moments may be off; output is (B, 2N, Ho, Wo), bounds first, then distances.
 Kernel = Callable[..., None]
 
 
@@ -45,7 +45,7 @@ def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
     )
 
 def kernel(sums, windows, pp, templates, kk, total, rounding, span, {arguments}, output, first):
-    batch, count, _, cols = output.shape
+    batch, count, _, cols = sums.shape
     channels, rows = windows.shape[1:3]
     share = channels / total
     whole, squares, products = np.empty(cols), np.empty(cols), np.empty(cols)
@@ -85,7 +85,8 @@ _SCORE = """
 
 #: A lower bound on the distance: the least at the corners of the intervals in which the numbers
 #: lie. A corner is NaN where a root's argument may be 0 or less; then nothing is known, unless the
-#: window is 0, which has no rounding.
+#: window is 0, which has no rounding, and the bound is -1. It is at most 2, which bounds what
+#: rounding adds to it. And the distance.
 _BOUND = """
                     change, tiny = share_off * (energy + kk[n]), 1e-300
                     off, error = errors[n] / 2 + change, errors[n]
@@ -99,8 +100,10 @@ _BOUND = """
                         )
                         most = here_at if here_at > most else most
                         known &= here_at == here_at
-                    most = most if known else (score if energy == 0 else 1.0)
+                    most = most if known else (score if energy == 0 else 2.0)
+                    most = -1.0 if most < -1 else (2.0 if most > 2 else most)
                     here[x] = 1 - most + 0 * energy
+                    output[b, count + n, first + y, x] = 1 - score + 0 * energy
 """
 
 

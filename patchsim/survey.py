@@ -16,6 +16,21 @@ from patchsim.lower_bounds import LowerBounds
 from patchsim.suppression import Array, Suppression
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way to bound the windows of a call.
+
+    Attributes
+    ----------
+    bound : callable
+    share : float
+        Of the time of a map: if measuring the windows that are left takes less, it isn't worth it.
+    """
+
+    bound: Callable[[Call], list[LowerBounds]]
+    share: float = 0.0
+
+
 @dataclass
 class Group:
     """Templates of one size, and bounds of their windows.
@@ -27,23 +42,30 @@ class Group:
         Which of all templates these are.
     directs : list of Direct
     bounds : list of LowerBounds
-    pruned : bool
-        Whether the bounds come from blocks; they can be replaced by those of a map.
+    sharper : list of Way
+        Further ways to bound them, each of which leaves fewer.
     """
 
     call: Call
     members: list[int]
     directs: list[Direct]
     bounds: list[LowerBounds]
-    pruned: bool
+    sharper: list[Way]
 
 
 def group(call: Call, members: list[int]) -> Group:
     """Bound the windows of some templates, in the way that is likely to be faster."""
-    pruned = pruning.possible(call) and pruning.promising(call)
-    bounds = pruning.of_blocks(call) if pruned else lower_bounds.of_maps(call)
+    first, *others = _ways(call)
     directs = [Direct(call, n) for n in range(len(members))]
-    return Group(call, members, directs, bounds, pruned)
+    return Group(call, members, directs, first.bound(call), others)
+
+
+def _ways(call: Call) -> list[Way]:
+    """List ways to bound its windows, the one that is likely to be faster first."""
+    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, pruning.MEASURING)
+    promising = pruning.possible(call) and pruning.promising(call)
+    sharper = [Way(lower_bounds.sharper, 2.0)] if lower_bounds.sharpens(call) else []
+    return [*[blocks] * promising, maps, *sharper]
 
 
 class Survey:
@@ -69,14 +91,14 @@ class Survey:
         return found
 
     def _replace_bounds(self, limit: float) -> bool:
-        """Bound by maps where blocks leave too many windows; tell whether any were."""
+        """Bound more sharply where bounds leave too many windows; tell whether any were."""
         changed = False
         for own in self.groups:
-            if own.pruned:
-                survivors = sum(b.count(limit) for b in own.bounds)
-                if not pruning.few(own.call, survivors):
-                    own.bounds, own.pruned = lower_bounds.of_maps(own.call), False
-                    changed = True
+            if own.sharper:
+                way, *others = own.sharper
+                left = sum(b.uncertain(limit) for b in own.bounds)
+                if not pruning.few(own.call, left, way.share):
+                    own.bounds, own.sharper, changed = way.bound(own.call), others, True
         return changed
 
     def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
@@ -87,7 +109,7 @@ class Survey:
         """Return the distances of likely matches, of the least bounds, the nearest first."""
         parts = []
         for n, _, bounds in self._each():
-            row, col = bounds.cells.least(4 * k + 8)  # at most one in each cell
+            row, col = bounds.likely_cells.least(4 * k + 8)  # at most one in each cell
             parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
         windows = _joined(parts)
         distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))

@@ -177,67 +177,6 @@ def kernel(image, centre, sums, steps, shape, h, w, down, across, first, last):
                     here[x] = ends[x * across] - integral[x * across]
 """
 
-#: Sums d(p, k) of single windows, column by column, then over columns: see `patchsim.jit.direct`.
-DIRECT = """
-def kernel(image, steps, values, {weights_argument}rows, cols, limit, sums, first, last):
-    to_channel, to_row = steps
-    channels, height, width = values.shape
-    columns = np.empty(width)
-    for i in range(first, last):
-        start, total = rows[i] * to_row + cols[i], 0.0
-        columns[:] = 0
-        for c in range(channels):
-            for y in range(height):
-                base = start + c * to_channel + y * to_row
-                pixels, taps = image[base : base + width], values[c, y]
-                {weights}
-                for x in range(width):
-                    columns[x] = term(columns[x], np.float64(pixels[x]), taps[x]{weight})
-                if y % 8 == 7 or y == height - 1:
-                    total = columns.sum()
-                    if total > limit:
-                        break
-            if total > limit:
-                break
-        sums[i] = np.inf if total > limit else total
-"""
-
-#: See `patchsim.jit.repeats`.
-REPEATS = """
-def kernel(image, steps, shape, stride, repeats, first, last):
-    (to_channel, to_row), (channels, height, width) = steps, shape
-    down, across = stride
-    rows, cols = repeats.shape
-    length = (cols - 1) * across + width
-    equal, count = np.empty(length, np.int32), np.zeros(length, np.int32)
-    run = np.empty(length, np.int32)
-    for y in range(first * down, (last - 1) * down + height):
-        equal[:] = 1
-        for c in range(channels):
-            start = c * to_channel + y * to_row
-            here, before = image[start + across : start + length], image[start : start + length]
-            for x in range(here.size):
-                equal[across + x] &= here[x] == before[x]
-        equal[:across] = 0
-        for x in range(length):
-            count[x] = (count[x] + 1) * equal[x]
-        top = y - height + 1
-        if top < first * down or top % down:
-            continue
-        for x in range(length):
-            run[x] = count[x] >= height
-        reach = 1
-        while reach < width:
-            step = min(reach, width - reach)
-            after = run[step:]
-            for x in range(after.size):
-                run[x] &= after[x]
-            reach += step
-        line = repeats[top // down]
-        for x in range(cols):
-            line[x] = run[x * across]
-"""
-
 #: See `patchsim.jit.blocks`.
 BLOCKS = """
 @njit

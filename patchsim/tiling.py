@@ -41,7 +41,8 @@ def run(
     """Compute ``finish(function(prepare(image), ...))`` over the tiles that `backend` needs.
 
     `tensors` are image (B, C, H, W), kernel (N, C', h, w) and weight (N, C', h, w) or None, where
-    C' channels are prepared of C. Returns the map, (B, N, Ho, Wo).
+    C' channels are prepared of C. Returns the map, (B, N, Ho, Wo), or as many maps as there are of
+    a tile.
     """
     (prepare, function, finish), (image, kernel, weight) = steps, tensors
     if problem.batch == 0:
@@ -75,7 +76,7 @@ def run(
                 piece = compute(_cut(image, problem, tile), kernel, part)
         with lock:
             if not output:
-                shape = problem.batch, problem.templates, *problem.map_size
+                shape = problem.batch, piece.shape[1], *problem.map_size
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
@@ -156,6 +157,13 @@ def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) ->
     tiles = math.prod(-(-length // step) for length, step in lengths)
     whole = backend.work(problem, metric)
     return dataclasses.replace(whole, steps=whole.steps * tiles)
+
+
+def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
+    """List the problems of the tiles that `run` computes, each once."""
+    size = tile_size(backend, metric, problem, options.max_memory)
+    shapes = {tuple(s.stop - s.start for s in tile) for tile in _tiles(problem, size)}
+    return tuple(_part(problem, *shape) for shape in sorted(shapes))
 
 
 def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:

@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import correlated_blocks, lower_bounds, pruning
+from patchsim import correlated_blocks, lower_bounds, overlap_save, pruning
+from patchsim.backends import fft
 from patchsim.call import read
 from patchsim.direct import Direct
 from patchsim.metrics import METRICS
@@ -128,6 +129,77 @@ def test_one_number_bounds_the_error_of_every_window(backend, seed):
     assert ((found - exact).abs()[fine] <= worst).all()
     if backend != "fft":  # whose bound there is that of the whole image
         assert bound[fine].max() <= worst * (1 + 1e-9)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 999))
+def test_a_sharp_bound_of_every_windows_sum(seed):
+    """That of a statistic, which knows the energy of tiles and the spectra of templates."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(3, 60, 70, generator=generator).cumsum(1) + seed % 5
+    kernel = image[:, 3:12, 5:16] + torch.rand(3, 9, 11, generator=generator)
+    image[seed % 3, 20, 20] = [1.0, torch.nan][seed % 2]
+    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft")
+    found = patchsim.distance(image, kernel, "l2", backend="fft", reduction="sum").double()
+    exact = patchsim.distance(
+        image.double(), kernel.double(), "l2", backend="unfold", reduction="sum"
+    )
+    fine = exact.isfinite()
+    [worst] = call.worst("sum").tolist()
+    assert (found - exact).abs()[fine].max() <= worst
+    plain = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, "fft")
+    assert worst <= float(plain.worst("sum"))
+
+
+@given(st.integers(0, 999), st.tuples(st.integers(1, 90), st.integers(1, 90)))
+def test_no_tile_has_more_energy(seed, size):
+    random = np.random.default_rng(seed)
+    image = torch.from_numpy(random.normal(size=(1, 2, 75, 80)).astype(np.float32))
+    image[0, 1, 3, 4] = torch.inf
+    centre = torch.tensor([0.5, -1.0], dtype=torch.float64)[:, None, None]
+    most = overlap_save.largest_energy(image, centre, size)
+    energies = (image.double() - centre).nan_to_num(0, 0, 0)[0].square().sum(0)
+    for _ in range(10):
+        y, x = random.integers(0, 75), random.integers(0, 80)
+        assert energies[y : y + size[0], x : x + size[1]].sum() <= most
+
+
+@given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 12))
+def test_no_correlation_lengthens_more(seed, height, width):
+    """Than the peak of a template's spectrum, sampled at any frequencies."""
+    random = np.random.default_rng(seed)
+    kernel = torch.from_numpy(random.normal(size=(2, 3, height, width)))
+    spectra = torch.fft.fft2(kernel, s=(97, 101)).abs().square().sum(1).sqrt()
+    assert (spectra.amax((1, 2)) <= fft.gain(kernel)).all()
+    assert (fft.gain(kernel) <= kernel.abs().sum((1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_flat_windows_are_settled(dtype):
+    """Rounding hides that a window is flat; zncc's bounds of them are their distance, 1."""
+    image = torch.full((3, 90, 120), 77).to(dtype)
+    y, x = torch.arange(30)[:, None], torch.arange(40)
+    image[:, 40:70, 50:90] = (77 + 60 * (y / 5).sin() * (x / 7).sin()).to(dtype)
+    kernel = image[:, 42:58, 52:68].clone()
+    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft")
+    for [bounds] in (lower_bounds.of_maps(call), correlated_blocks.of_blocks(call, 4)):
+        assert bounds.count(0.5) < 2000  # of 7875, most of which are flat
+        assert_below_direct(call, [bounds])
+
+
+def test_nearly_flat_windows_take_maps_in_float64():
+    """Where errors in float32 exceed what windows deviate, the search finds the same."""
+    random = torch.Generator().manual_seed(0)
+    image = 1e-4 * torch.randn(1, 200, 220, generator=random)
+    image[:, :20, :20] += 100
+    kernel = image[:, 90:110, 90:110] + 1e-6 * torch.randn(1, 20, 20, generator=random)
+    with (
+        mock.patch.object(pruning, "promising", return_value=False),
+        mock.patch.object(lower_bounds, "sharper", wraps=lower_bounds.sharper) as sharper,
+    ):
+        [match] = patchsim.find(image, kernel, "zncc", backend="fft")
+    assert (match.y, match.x) == (90, 90)
+    assert sharper.called
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])

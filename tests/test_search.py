@@ -266,14 +266,19 @@ def test_windows_with_nan_or_inf_never_match(metric, value):
         assert len(patchsim.find(image, kernel, metric, k=None)) == 0
 
 
-@example("l2", 1e30)
-@given(st.sampled_from(["l1", "l2"]), st.sampled_from([1e-42, 1e-20, 1.0, 1e15, 1e30]))
-def test_numbers_of_any_size(metric, size):
+@example("l2", 1e30, True)
+@example("zncc", 1e30, False)
+@given(
+    st.sampled_from(["l1", "l2", "zncc", "ncc"]),
+    st.sampled_from([1e-42, 1e-20, 1.0, 1e15, 1e30]),
+    st.booleans(),
+)
+def test_numbers_of_any_size(metric, size, pruned):
     """Bounds in float32 may overflow or underflow; the copy is found."""
     generator = torch.Generator().manual_seed(0)
     image = (torch.rand(1, 20, 20, generator=generator) * size).float()
     kernel = image[:, 9:17, 3:11]
-    with mock.patch.object(pruning, "promising", return_value=True):
+    with mock.patch.object(pruning, "promising", return_value=pruned):
         [match] = patchsim.find(image, kernel, metric)
     assert match.score == 1
     assert torch.equal(image[:, match.y : match.y + 8, match.x : match.x + 8], kernel)

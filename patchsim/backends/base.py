@@ -72,8 +72,9 @@ class Backend:
     differentiable : bool
         Whether it has gradients.
     local : bool
-        Whether the error of a window depends on its own pixels only. If not, `error` takes another
-        argument, the problem of the whole image of which it is given one window.
+        Whether the error of a window depends on its own pixels only. If not, `error` may be given
+        the problems of the tiles that are made of windows like that which it is given, and the
+        whole image.
     """
 
     name: str

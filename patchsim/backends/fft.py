@@ -13,8 +13,10 @@ from torch import Tensor
 
 from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
+from patchsim.box import additions
 from patchsim.metrics.base import Expansion, Metric, Scalar, Term
 from patchsim.problem import Problem
+from patchsim.recipe import read
 
 
 def run(
@@ -77,8 +79,8 @@ def _error_of_tiles(
     numbers = 2 * problem.channels * points  # two tiles make a signal
     largest = float(algebra.largest(term.f, problem, metric))
     norm, total = (norms[0].new_tensor(largest * n) for n in (numbers**0.5, numbers))
-    dtype = torch.float64
-    return float(_transform_error(points, problem.channels, dtype, norm, total, *norms).max())
+    images, kernels = (norm, total), (*norms, norms[1])
+    return float(_transform_error(points, problem.channels, torch.float64, images, kernels).max())
 
 
 @lru_cache(maxsize=512)
@@ -129,7 +131,8 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     high·2ᵇ + low, which halves its digits (Coq: ``nearest_integer_exact``, ``split_image``,
     ``split_template``).
     """
-    if correlation_error(problem, image, kernel).max() < 0.5:
+    sums = kernel.abs().sum((1, 2, 3))
+    if _correlation_error(_points(problem), image, kernel, sums).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
     tops = [float(operand.abs().max()) for operand in (image, kernel)]
     if max(tops) <= 1:
@@ -166,18 +169,25 @@ def error(
     image: Tensor,
     kernel: Tensor,
     weight: Tensor | None,
-    whole: Problem | None = None,
+    parts: tuple[Problem, ...] = (),
+    whole: Tensor | None = None,
 ) -> Tensor:
     """Bound the sums' error: that of any expansion and that of the transforms.
 
-    If `whole` is given, image and problem are of one window, and the bound holds for any image of
-    that larger problem made of such windows.
+    If `parts` are given, image and problem are of one window, and the bound holds for any images of
+    those problems that are made of such windows. It takes longer and is sharper if `whole` is the
+    image of which they are parts.
     """
-    whole = whole or problem
-    repeats = math.prod(whole.image_size) / math.prod(problem.image_size)
+    tiled = overlap_save.can(metric, problem) and weight is None
+    energy = _energy(metric, problem, kernel, parts, whole) if tiled else math.inf
+    pixels = max((_pixels(part, tiled) for part in parts), default=0)
+    repeats = max(1.0, pixels / math.prod(problem.image_size))
+    points = max(map(_points, parts or (problem,)))
 
     def transforms(part: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
-        return correlation_error(whole, image, kernel, repeats)
+        sharp = whole is not None or not parts
+        lengthens = gain(kernel) if sharp else kernel.detach().double().abs().sum((1, 2, 3))
+        return _correlation_error(points, image, kernel, lengthens, repeats, energy)
 
     crosses = dataclasses.replace(
         metric,
@@ -190,55 +200,121 @@ def error(
         ),
     )
     transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
-    return bounds.expanded(metric, problem, image, kernel, weight) + transformed
+    return _around(tiled, metric, problem, image, kernel, weight) + transformed
 
 
-def correlation_error(
-    problem: Problem, image: Tensor, kernel: Tensor, repeats: float = 1
+def _energy(
+    metric: Metric,
+    problem: Problem,
+    kernel: Tensor,
+    parts: tuple[Problem, ...],
+    whole: Tensor | None,
+) -> float:
+    """Bound Σf(p − c)² over the tiles of an image; inf if nothing sharper is known."""
+    terms = read(metric)
+    if whole is None or len(whole) > 1 or terms is None or any(f != "p" for f, *_ in terms.crosses):
+        return math.inf
+    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=torch.float64)
+    down, across = zip(*(overlap_save.tile(part) for part in parts), strict=True)
+    size = max(down), max(across)
+    return overlap_save.largest_energy(whole, centre.expand(problem.channels, 1, 1), size)
+
+
+def _around(
+    tiled: bool,
+    metric: Metric,
+    problem: Problem,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+) -> Tensor:
+    """Bound the error of all but the transforms: of centring and of the other sums."""
+    if not tiled:
+        return bounds.expanded(metric, problem, image, kernel, weight)
+    roundings = additions(problem) + metric.roundings + metric.degree + metric.expansion.rank + 2
+    return bounds.rounded(roundings, metric, problem, image, kernel, weight)
+
+
+def _pixels(problem: Problem, tiled: bool) -> int:
+    """Return how many pixels of a channel are transformed at a time, at most."""
+    whole = math.prod(problem.image_size)
+    return min(whole, math.prod(overlap_save.tile(problem))) if tiled else whole
+
+
+def _points(problem: Problem) -> int:
+    """Return how many points transforms have at most."""
+    return max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
+
+
+def correlation_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Bound the error of a correlation, (B, N, 1, 1) or (1, N, 1, 1) in float64."""
+    return _correlation_error(_points(problem), image, kernel, gain(kernel))
+
+
+def _correlation_error(
+    points: int,
+    image: Tensor,
+    kernel: Tensor,
+    gain: Tensor,
+    repeats: float = 1,
+    energy: float = math.inf,
 ) -> Tensor:
     """Bound the error of a correlation of whole images, which is more than that of tiles.
 
-    But two tiles, perhaps of two images, are transformed as one signal. The problem's image may
-    hold that given several times.
+    But two tiles, perhaps of two images, are transformed as one signal. The transformed image may
+    hold that given several times, but has no more than that energy.
     """
     values = image.detach().double()
-    norms = torch.linalg.vector_norm(values, dim=(1, 2, 3))
-    norm = (2 * repeats) ** 0.5 * norms.max()[None, None]
-    total = 2 * repeats * values.abs().sum((1, 2, 3)).max()[None, None]
-    points = max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
+    energies = repeats * values.square().sum((1, 2, 3)).max()
+    norm = (2 * energies.clamp(max=energy)).sqrt()
+    total = 2 * repeats * values.abs().sum((1, 2, 3)).max()
     flat = kernel.detach().double().flatten(1)
-    norms = flat.norm(dim=1), flat.abs().sum(1)
-    return _transform_error(points, problem.channels, kernel.dtype, norm, total, *norms)
+    images = norm[None, None], total[None, None]
+    kernels = flat.norm(dim=1), flat.abs().sum(1), gain
+    return _transform_error(points, kernel.shape[1], kernel.dtype, images, kernels)
+
+
+def gain(kernel: Tensor) -> Tensor:
+    """Bound by what factor correlations with templates (N, C, h, w) lengthen images, (N,).
+
+    That is the peak of √Σ|K|² over all frequencies, K being the spectra of a template's channels.
+    It is sampled four times finer than the taps. As Σ|K|² is a trigonometric polynomial of a degree
+    less than the taps, it is nowhere larger than √2 times its largest sample, on each axis (Ehlich
+    and Zeller, Schwankung von Polynomen zwischen Gitterpunkten, 1964).
+    """
+    kernel = kernel.detach().double()
+    spectra = torch.fft.rfft2(kernel, s=[4 * length for length in kernel.shape[2:]])
+    largest = spectra.abs().square().sum(1).amax((1, 2)).sqrt()
+    return torch.minimum((1 + 2.0**-20) * 2**0.5 * largest, kernel.abs().sum((1, 2, 3)))
 
 
 def _transform_error(
     points: int,
     channels: int,
     dtype: torch.dtype,
-    image_norm: Tensor,
-    image_sum: Tensor,
-    kernel_norm: Tensor,
-    kernel_sum: Tensor,
+    images: tuple[Tensor, Tensor],
+    kernels: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:
     """Bound the error of a correlation by FFTs of so many points, (B, N, 1, 1) in float64.
 
-    image_norm and image_sum, (B, 1), bound ‖p‖₂ and ‖p‖₁, kernel_norm and kernel_sum, (N,), ‖k‖₂
-    and ‖k‖₁. A transform of L points, each stage of which is a small DFT, errs by at most ε·‖x‖₂
-    with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., theorem
-    24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for radix 3, 4, 5
-    and 8). The forward transforms then contribute
-    2ε‖p‖₂‖k‖₂ by Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and
-    the inverse transform, which acts on a signal of norm ‖p⋆k‖₂ ≤ ‖p‖₂‖k‖₁, another ε‖p‖₂‖k‖₁. The
-    factor 1.01 + ε√L covers terms of second order, as the inverse transform also acts on the
-    spectra's errors (Coq: ``correlation_bound``, ``products_kappa``).
+    images, (B, 1) each, bound ‖p‖₂ and ‖p‖₁; kernels, (N,) each, ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂, which
+    is at most ‖k‖₁ and at least ‖k‖₂. A transform of L points, each stage of which is a small DFT,
+    errs by at most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical
+    Algorithms, 2nd ed., theorem 24.2, whose constant for radix 2 is below 7 and grows less than the
+    logarithm for radix 3, 4, 5 and 8). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by
+    Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and the inverse
+    transform, which acts on a signal of norm ‖p⋆k‖₂, another ε‖p⋆k‖₂. The factor 1.01 + ε√L covers
+    terms of second order, as the inverse transform also acts on the spectra's errors (Coq:
+    ``correlation_bound``, ``products_kappa``).
     """
+    (image_norm, image_sum), (kernel_norm, kernel_sum, gain) = images, kernels
     info = torch.finfo(dtype)
     unit = info.eps / 2
     epsilon = 9 * unit * math.log2(max(2, points))
     error = (
         (1.01 + epsilon * math.sqrt(points))
         * image_norm
-        * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * kernel_sum)
+        * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * gain)
     )
     # Each of at most 10·L operations behind a number may underflow, by at most the least normal.
     error = error + 10 * points * info.tiny * (image_sum + kernel_sum + 2)
