@@ -84,14 +84,15 @@ _SCORE = """
 """
 
 #: A lower bound on the distance: the least at the corners of the intervals in which the numbers
-#: lie. A corner is NaN where a root's argument may be 0 or less; then nothing is known, unless the
-#: window is 0, which has no rounding, and the bound is -1. It is at most 2, which bounds what
-#: rounding adds to it. And the distance.
+#: lie; those of larger sums needn't be looked at where similarities fall with them. A corner is NaN
+#: where a root's argument may be 0 or less; then nothing is known, unless the window is 0, which
+#: has no rounding, and the bound is -1. It is at most 2, which bounds what rounding adds to it. And
+#: the distance.
 _BOUND = """
                     change, tiny = share_off * (energy + kk[n]), 1e-300
                     off, error = errors[n] / 2 + change, errors[n]
-                    most, known = -1.0, True
-                    for corner in range(4):
+                    most, known, corners = -1.0, True, {corners}
+                    for corner in range(corners):
                         up, more = 1 - corner // 2 * 2, corner % 2 * 2 - 1
                         here_at = at(
                             total, whole[x], k, energy + more * (change + tiny), kk[n],
@@ -140,9 +141,11 @@ def kernel(
         "statistic": numba.njit(statistic.similarity, error_model="numpy"),
         "Numbers": Numbers,
     }
+    corners = 2 if statistic.falling else 4
+    finish = _BOUND.format(corners=corners) if bound else _SCORE
     source = _SOURCE.format(
         arguments="errors, share_off" if bound else "similarity",
-        finish=(_BOUND if bound else _SCORE).strip(),
+        finish=finish.strip(),
     )
     try:
         return jit.compiled(source, [types.void(*arguments)], functions, key)

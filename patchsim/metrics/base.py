@@ -205,10 +205,13 @@ class Statistic:
         it also becomes a kernel.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
+    falling : bool
+        Whether the similarity never grows with `sums`, whatever the other moments are.
     """
 
     name: str
     summed: Metric
     similarity: Callable[[Any], Any]
     invariant: bool = False
+    falling: bool = False
     prepare: ClassVar[None] = None  # it is of the values themselves

@@ -15,4 +15,4 @@ def _similarity(m: Any) -> Any:
     return ratio((m.p + m.k - m.sums) / 2, m.k)
 
 
-METRIC = Statistic(name="intersection", summed=L1, similarity=_similarity)
+METRIC = Statistic(name="intersection", summed=L1, similarity=_similarity, falling=True)
