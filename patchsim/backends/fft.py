@@ -354,8 +354,8 @@ def work(problem: Problem, metric: Metric) -> Work:
     return Work(operations + 20 * windows, itemsize * memory, steps)
 
 
-#: Effort (see `overlap_save`) beyond which it pays to hand a part to another thread.
-_WORTH_SHARING = 12_000_000
+#: Effort (see `overlap_save`) beyond which it pays to hand a band to another thread.
+_WORTH_SHARING = 22_000_000
 
 
 def _windows(problem: Problem, metric: Metric) -> int:
