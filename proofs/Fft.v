@@ -244,6 +244,22 @@ Proof.
   destruct xs as [| x l]; [congruence | apply lt_0_INR; simpl; lia].
 Qed.
 
+(** There are as many frequencies. *)
+Lemma frequencies : INR (length ws) = L.
+Proof.
+  assert (H : exists x, In x xs).
+  { generalize (some_point _ _ _ _ _ dft); clear; destruct xs as [| x l]; [congruence |].
+    intros _; exists x; left; reflexivity. }
+  destruct H as [x Hx]; pose proof (orthogonal _ _ _ _ _ dft x x Hx Hx) as O.
+  destruct (dec x x) as [_ | N]; [| congruence].
+  apply RtoC_inj; fold L in O; rewrite <- O.
+  rewrite (csum_ext _ (fun _ => RtoC 1)).
+  - clear; induction ws as [| w l IH]; [reflexivity |].
+    simpl length; rewrite S_INR, RtoC_plus, IH; unfold csum; simpl; ring.
+  - intros w _; rewrite Cmod_square, (on_circle _ _ _ _ _ dft).
+    replace (1 ^ 2) with 1 by ring; reflexivity.
+Qed.
+
 Lemma unscaled_inverse (p : X -> C) x : In x xs ->
   csum (fun w => transform p w * Cconj (chi w x))%C ws = (p x * RtoC L)%C.
 Proof.
@@ -461,26 +477,15 @@ Proof.
       apply cauchy_schwarz.
 Qed.
 
-(** The correlation's error at any pixel:
-    |r' - p * k| <= eps ||p||_2 ||k||_1 + (1 + eps sqrt(L)) delta ||p||_2 ||k||_2,
-    where delta = (1 + kappa) (1 + eps)^2 - 1. *)
-Theorem correlation_error x : In x xs ->
-  Cmod (r' x - correlation x)%C <=
-    eps * (image_norm * kernel_sum) +
-    (1 + eps * sqrt L) * delta * (image_norm * kernel_norm).
+(** How much correlations lengthen a signal: any number with these properties bounds it. *)
+Definition lengthens (gain : R) : Prop :=
+  norm2 correlation xs <= image_norm * gain /\ kernel_norm <= gain.
+
+(** One is ||k||_1. *)
+Theorem lengthens_sum : lengthens kernel_sum.
 Proof.
-  intros Hx; pose proof L_pos as HL.
-  set (t := delta * (image_norm * kernel_norm)).
-  assert (Ht : forall y, Cmod (inverse (fun w => z' w - z w)%C y) <= t).
-  { intros y; eapply Rle_trans; [apply inverse_bound |].
-    pose proof products_error as HE; apply (Rmult_le_compat_l (/ L)) in HE;
-      [| apply Rlt_le, Rinv_0_lt_compat, HL].
-    replace (/ L * (delta * L * (image_norm * kernel_norm))) with t in HE
-      by (unfold t; field; lra); exact HE. }
-  assert (t0 : 0 <= t).
-  { unfold t; repeat apply Rmult_le_pos; try apply sqrt_pos; apply delta_pos. }
-  assert (HC : norm2 correlation xs <= image_norm * kernel_sum).
-  { unfold correlation; eapply Rle_trans;
+  split.
+  - unfold correlation; eapply Rle_trans;
       [apply (norm2_csum (fun c y => circular (pc c) (k c) y)) |].
     unfold kernel_sum; rewrite <- sum_scale; apply sum_le; intros c Hc.
     eapply Rle_trans; [apply young |].
@@ -490,8 +495,95 @@ Proof.
     unfold sum in *; cbn [fold_right].
     pose proof (sum_pos (fun c => norm2 (pc c) xs ^ 2) l (fun c _ => pow2_ge_0 _)) as Q.
     unfold sum in Q; pose proof (pow2_ge_0 (norm2 (pc c0) xs)).
-    destruct Hc as [-> | Hc]; [lra | specialize (IH Hc); lra]. }
-  assert (HI : norm2 (inverse z') xs <= image_norm * kernel_sum + sqrt L * t).
+    destruct Hc as [-> | Hc]; [lra | specialize (IH Hc); lra].
+  - unfold kernel_norm, kernel_sum; eapply Rle_trans.
+    + apply sqrt_squares_le; intros c; apply norm2_pos.
+    + apply sum_le; intros c _; apply sqrt_squares_le; intros; apply Cmod_ge_0.
+Qed.
+
+Lemma sum_over_channels (f : Channel -> W -> R) :
+  sum (fun w => sum (fun c => f c w) channels) ws = sum (fun c => sum (f c) ws) channels.
+Proof.
+  clear; induction ws as [| w l IH].
+  - rewrite (sum_ext (fun c => sum (f c) nil) (fun _ => 0)) by reflexivity.
+    rewrite sum_const; unfold sum; simpl; ring.
+  - change (sum (fun c => f c w) channels + sum (fun w => sum (fun c => f c w) channels) l =
+      sum (fun c => f c w + sum (f c) l) channels); rewrite IH, sum_plus; reflexivity.
+Qed.
+
+(** Parseval over all channels. *)
+Lemma channels_parseval (f : Channel -> X -> C) :
+  sum (fun w => sum (fun c => Cmod (transform (f c) w) ^ 2) channels) ws =
+  L * sum (fun c => norm2 (f c) xs ^ 2) channels.
+Proof.
+  pose proof L_pos as HL; rewrite sum_over_channels, <- sum_scale; apply sum_ext; intros c _.
+  rewrite <- norm2_square, parseval, Rpow_mult_distr, pow2_sqrt by lra; reflexivity.
+Qed.
+
+(** Another is the peak over all frequencies of the template's spectrum, taken over its channels. *)
+Theorem lengthens_peak (gain : R) : 0 <= gain ->
+  (forall w, In w ws -> sum (fun c => Cmod (transform (kc c) w) ^ 2) channels <= gain ^ 2) ->
+  lengthens gain.
+Proof.
+  intros Hg Hw; pose proof L_pos as HL.
+  assert (Q : forall f : Channel -> X -> C, 0 <= sum (fun c => norm2 (f c) xs ^ 2) channels)
+    by (intros; apply sum_pos; intros; apply pow2_ge_0).
+  split.
+  - apply Rmult_le_reg_l with (sqrt L); [apply sqrt_lt_R0, HL |].
+    rewrite <- parseval; unfold norm2, image_norm.
+    rewrite <- (sqrt_pow2 gain) by exact Hg.
+    rewrite <- sqrt_mult, <- sqrt_mult by
+      (try apply Rmult_le_pos; try apply Q; try apply pow2_ge_0; lra).
+    apply sqrt_le_1_alt.
+    replace (L * (sum (fun c => norm2 (pc c) xs ^ 2) channels * gain ^ 2)) with
+      (gain ^ 2 * (L * sum (fun c => norm2 (pc c) xs ^ 2) channels)) by ring.
+    rewrite <- channels_parseval, <- sum_scale; apply sum_le; intros w Hin.
+    assert (E : transform correlation w = z w).
+    { unfold z, transform at 1, correlation.
+      rewrite (csum_ext (fun x0 => _ * chi w x0)%C
+        (fun y => csum (fun c => circular (pc c) (k c) y * chi w y) channels)%C)
+        by (intros; rewrite csum_scale_r; reflexivity).
+      rewrite csum_exchange; apply csum_ext; intros c _; apply correlation_theorem. }
+    rewrite E; unfold z.
+    set (P := sum (fun c => Cmod (transform (pc c) w) ^ 2) channels).
+    set (K := sum (fun c => Cmod (transform (kc c) w) ^ 2) channels).
+    assert (P0 : 0 <= P) by (apply sum_pos; intros; apply pow2_ge_0).
+    assert (K0 : 0 <= K) by (apply sum_pos; intros; apply pow2_ge_0).
+    assert (H : Cmod (csum (fun c => transform (pc c) w * Cconj (transform (kc c) w))%C
+      channels) <= sqrt P * sqrt K).
+    { eapply Rle_trans; [apply Cmod_csum |]; unfold norm1.
+      rewrite (sum_ext _ (fun c => Cmod (transform (pc c) w) * Cmod (transform (kc c) w)))
+        by (intros; rewrite Cmod_mult, Cmod_conj; reflexivity).
+      apply cauchy_schwarz. }
+    apply Rle_trans with ((sqrt P * sqrt K) ^ 2).
+    + apply pow_incr; split; [apply Cmod_ge_0 | exact H].
+    + rewrite Rpow_mult_distr, !pow2_sqrt, Rmult_comm by assumption.
+      apply Rmult_le_compat_r; [exact P0 | exact (Hw w Hin)].
+  - unfold kernel_norm; rewrite <- (sqrt_pow2 gain) by exact Hg; apply sqrt_le_1_alt.
+    apply Rmult_le_reg_l with L; [exact HL |].
+    rewrite <- channels_parseval; eapply Rle_trans; [apply sum_le, Hw |].
+    rewrite sum_const, frequencies; lra.
+Qed.
+
+(** The correlation's error at any pixel:
+    |r' - p * k| <= eps ||p||_2 gain + (1 + eps sqrt(L)) delta ||p||_2 ||k||_2,
+    where delta = (1 + kappa) (1 + eps)^2 - 1. *)
+Theorem correlation_error gain x : lengthens gain -> In x xs ->
+  Cmod (r' x - correlation x)%C <=
+    eps * (image_norm * gain) +
+    (1 + eps * sqrt L) * delta * (image_norm * kernel_norm).
+Proof.
+  intros [HC _] Hx; pose proof L_pos as HL.
+  set (t := delta * (image_norm * kernel_norm)).
+  assert (Ht : forall y, Cmod (inverse (fun w => z' w - z w)%C y) <= t).
+  { intros y; eapply Rle_trans; [apply inverse_bound |].
+    pose proof products_error as HE; apply (Rmult_le_compat_l (/ L)) in HE;
+      [| apply Rlt_le, Rinv_0_lt_compat, HL].
+    replace (/ L * (delta * L * (image_norm * kernel_norm))) with t in HE
+      by (unfold t; field; lra); exact HE. }
+  assert (t0 : 0 <= t).
+  { unfold t; repeat apply Rmult_le_pos; try apply sqrt_pos; apply delta_pos. }
+  assert (HI : norm2 (inverse z') xs <= image_norm * gain + sqrt L * t).
   { rewrite (norm2_ext _ (fun y => correlation y + inverse (fun w => z' w - z w) y)%C).
     - eapply Rle_trans; [apply norm2_triangle |].
       pose proof (norm2_bounded _ t t0 Ht); lra.
@@ -509,20 +601,17 @@ Proof.
 Qed.
 
 (** The code's bound,
-    (1.01 + eps sqrt(L)) ||p||_2 ((2 eps + kappa) ||k||_2 + eps ||k||_1), if eps + 2 kappa + eps
+    (1.01 + eps sqrt(L)) ||p||_2 ((2 eps + kappa) ||k||_2 + eps gain), if eps + 2 kappa + eps
     kappa <= 0.03 (that is, at any size in practice). For delta = 2 eps + kappa + eps (eps + 2 kappa
-    + eps kappa), the last product being of second order, and ||k||_2 <= ||k||_1. *)
-Theorem correlation_bound x : In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
+    + eps kappa), the last product being of second order, and ||k||_2 <= gain. *)
+Theorem correlation_bound gain x : lengthens gain -> In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
   Cmod (r' x - correlation x)%C <=
     (101 / 100 + eps * sqrt L) * image_norm *
-    ((2 * eps + kappa) * kernel_norm + eps * kernel_sum).
+    ((2 * eps + kappa) * kernel_norm + eps * gain).
 Proof.
-  intros Hx H; eapply Rle_trans; [apply correlation_error, Hx |].
+  intros HG Hx H; eapply Rle_trans; [apply (correlation_error gain), Hx; exact HG |].
   assert (P : 0 <= image_norm) by apply sqrt_pos; assert (K : 0 <= kernel_norm) by apply sqrt_pos.
-  assert (KS : kernel_norm <= kernel_sum).
-  { unfold kernel_norm, kernel_sum; eapply Rle_trans.
-    - apply sqrt_squares_le; intros c; apply norm2_pos.
-    - apply sum_le; intros c _; apply sqrt_squares_le; intros; apply Cmod_ge_0. }
+  pose proof (proj2 HG) as KS.
   set (t := eps * sqrt L); assert (T : 0 <= t) by (apply Rmult_le_pos; [auto | apply sqrt_pos]).
   set (h := eps + 2 * kappa + eps * kappa) in *.
   assert (D : delta = 2 * eps + kappa + eps * h) by (unfold delta, h; ring).
@@ -532,7 +621,7 @@ Proof.
     by (rewrite D; lra).
   apply (Rmult_le_compat_r (image_norm * kernel_norm)) in S; [| apply Rmult_le_pos; assumption].
   assert (Q : (/ 100 + t) * eps * image_norm * kernel_norm <=
-              (/ 100 + t) * eps * image_norm * kernel_sum).
+              (/ 100 + t) * eps * image_norm * gain).
   { apply Rmult_le_compat_l; [repeat apply Rmult_le_pos; lra | exact KS]. }
   lra.
 Qed.

@@ -490,6 +490,21 @@ Proof.
   - intros i _; split; [lra | apply near_refl].
   - rewrite sum_const, Rmult_0_r, Rplus_0_l in H; exact H.
 Qed.
+
+(** The same for a tree of which the height is known: no number passes more additions. *)
+Theorem sum_error_height {A} (x : A -> R) (taps : list A) (t : tree A) :
+  Permutation (leaves t) taps -> INR (height t) * u < 1 ->
+  Rabs (computed rnd x t - sum x taps) <=
+    gamma u (height t) * sum (fun i => Rabs (x i)) taps +
+    (1 + gamma u (height t)) * ((INR (length taps) - 1) * eta).
+Proof.
+  intros Ht Hu.
+  pose proof (near_tree 0 x x (fun i => Rabs (x i)) (fun _ => 0) t Hu) as H.
+  destruct H as [_ H]; [intros i _; split; [lra | apply near_refl] |].
+  rewrite (Permutation_length Ht), !(sum_permutation _ _ _ Ht) in H.
+  rewrite sum_const, Rmult_0_r, Rplus_0_l in H; exact H.
+Qed.
+
 (** ** 6. Adding w d(p, k) over the taps: [bounds.direct] *)
 
 (** |fl(|p - k|) - |p - k|| <= gamma_1 |p - k| + eta: one rounding, as taking |.| has none. *)
