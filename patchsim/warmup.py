@@ -7,13 +7,18 @@ from itertools import product
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from patchsim import lower_bounds, pruning
 from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
-from patchsim.metrics import METRICS
+from patchsim.call import read
+from patchsim.equal_pixels import flat_windows, repeating
+from patchsim.metrics import METRICS, AnyMetric
 from patchsim.phases import STRIDES
 from patchsim.problem import Problem
+from patchsim.search import find
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
@@ -44,3 +49,18 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
                 scores.sum().backward()  # type: ignore[no-untyped-call]
                 with torch.no_grad():
                     similarity(image, kernel, metric, stride=stride, backend=backend)
+        _search(image.detach(), kernel.detach(), metric, weight, backend)
+
+
+def _search(
+    image: Tensor, kernel: Tensor, metric: AnyMetric, weight: Tensor | None, backend: str
+) -> None:
+    """Search, and bound windows in each way that searches may choose."""
+    find(image, kernel, metric, weight=weight, data_range=1, backend=backend)
+    call = read(image[None], kernel[None], metric, (1, 0, 1), weight, 1, backend).ready()
+    if pruning.possible(call):
+        pruning.of_blocks(call)
+    if lower_bounds.sharpens(call):
+        lower_bounds.sharper(call)
+    for equal in (flat_windows, repeating):
+        equal(call.image, call.problem.kernel_size, (1, 1))

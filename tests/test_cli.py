@@ -246,6 +246,30 @@ def test_warmup(monkeypatch, capsys):
     assert capsys.readouterr().out == "every kernel is compiled\n"
 
 
+AFTER_WARMUP = """
+from unittest import mock
+import torch
+import patchsim
+from patchsim import jit, pruning, warmup
+warmup.DTYPES = (torch.float32, torch.uint8)
+warmup.warmup()
+generator = torch.Generator().manual_seed(0)
+values = torch.randint(0, 200, (3, 50, 60), generator=generator)
+with mock.patch.object(jit, "compiled", side_effect=AssertionError("compiled")):
+    for metric in patchsim.metrics.METRICS:
+        for dtype in warmup.DTYPES:
+            image = values.to(dtype)
+            for pruned, weight in ((True, None), (False, None), (False, torch.ones(9, 12))):
+                with mock.patch.object(pruning, "promising", return_value=pruned):
+                    patchsim.find(image, image[:, 4:13, 5:17], metric, k=2, weight=weight)
+"""
+
+
+def test_no_search_compiles_anything_after_warmup():
+    """In a process of its own, as others compile for all tests."""
+    subprocess.run([sys.executable, "-c", AFTER_WARMUP], check=True)
+
+
 def test_calibrate(monkeypatch, capsys):
     monkeypatch.setattr(calibration, "measure", lambda backend, dtype: (1000.0, 0.5))
     assert cli.main(["calibrate"]) == 0
