@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -51,7 +52,7 @@ class Finish:
         denominator = self._denominator(sums.dtype)
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
-            similarity = torch.rsub(sums, 1, alpha=1 / denominator)
+            similarity = _complement(sums, 1 / denominator)
             return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
         distance = self.metric.finish(sums / denominator)
         return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
@@ -102,3 +103,17 @@ def converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
     info = torch.finfo(dtype)
     error = error + info.eps / 2 * magnitude + info.tiny
     return error.masked_fill(~(magnitude < info.max), torch.inf)
+
+
+def _complement(sums: Tensor, factor: float) -> Tensor:
+    """Return 1 − factor·sums."""
+    if type(sums) is not Tensor or torch.compiler.is_compiling():
+        return torch.rsub(sums, 1, alpha=factor)
+    # torch takes a microsecond to make a tensor of 1.
+    return torch.sub(_one(sums.dtype, sums.device), sums, alpha=factor)
+
+
+@cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.ones((), dtype=dtype, device=device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Literal
 
 import torch
@@ -30,6 +30,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*FLOATS, *INTEGER_RANGES)
 
 
+@cache
 def name_of(dtype: torch.dtype) -> str:
     """Return a dtype's name, which NumPy and Numba share."""
     return str(dtype).removeprefix("torch.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from patchsim import jit, threads
 from patchsim.expression import derivative, parse
 from patchsim.phases import STRIDES
-from patchsim.problem import Pair
+from patchsim.problem import Pair, name_of
 
 #: Sums in one run of a kernel: with the pixels of a few taps they fit the first-level cache.
 CHUNK = 2048
@@ -113,22 +114,24 @@ def sums(
     """
     planes = Planes(image.detach(), stride)
     taps = _taps(kernel, weight)
-    output = empty_sums(image, kernel, stride, dilation)
-    rows, cols = output.shape[2:]
+    shape, dtype = _sums(image, kernel, stride, dilation)
+    result = np.empty(shape, name_of(dtype))  # torch takes longer to make a tensor
+    rows, cols = shape[2:]
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
-    offsets, result, pitch = planes.offsets(kernel.shape, dilation), output.numpy(), planes.pitch
+    offsets, pitch = planes.offsets(kernel.shape, dilation), planes.pitch
     together = _rows_together(rows, cols, pitch)
-    operations = 3 * output.stride(0) * offsets.size
+    operations = 3 * math.prod(shape[1:]) * offsets.size
     for b in range(image.shape[0]):
         place = b, b * planes.steps[0], 0
         arguments = planes.flat, offsets, *taps, result, place, pitch, together, CHUNK
         threads.share(partial(run, *arguments), rows, operations, together)
-    return output
+    return torch.from_numpy(result)
 
 
 def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
     """Turn (N, C, h, w) into arrays of shape (N, C·h·w)."""
-    return [t.detach().contiguous().flatten(1).numpy() for t in tensors if t is not None]
+    given = (t.detach().numpy() for t in tensors if t is not None)
+    return [np.ascontiguousarray(values.reshape(len(values), -1)) for values in given]
 
 
 def _rows_together(rows: int, cols: int, pitch: int) -> int:
@@ -144,11 +147,19 @@ def _rows_together(rows: int, cols: int, pitch: int) -> int:
 
 def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
     """Allocate what `sums` returns."""
-    (height, width), (h, w) = image.shape[2:], kernel.shape[2:]
+    shape, dtype = _sums(image, kernel, stride, dilation)
+    return image.new_empty(shape, dtype=dtype)
+
+
+def _sums(
+    image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair
+) -> tuple[tuple[int, int, int, int], torch.dtype]:
+    """Return shape and dtype of what `sums` returns."""
+    (batch, _, height, width), (templates, _, h, w) = image.shape, kernel.shape
     rows = (height - dilation[0] * (h - 1) - 1) // stride[0] + 1
     cols = (width - dilation[1] * (w - 1) - 1) // stride[1] + 1
     dtype = image.dtype if image.is_floating_point() else torch.int64
-    return image.new_empty((image.shape[0], kernel.shape[0], rows, cols), dtype=dtype)
+    return (batch, templates, rows, cols), dtype
 
 
 def image_gradient(
