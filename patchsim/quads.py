@@ -163,7 +163,7 @@ class Lanes:
         run = partial(
             jit.quads(self.instruction, step // each, rows), *arguments, down, slide.CHUNK
         )
-        threads.share(run, self.problem.batch * blocks, sums.numel() * words.shape[1] // 2)
+        threads.share(run, self.problem.batch * blocks, 2 * sums.numel() * words.shape[1])
 
     def surplus(self, kernel: Tensor) -> int:
         """Return what the neutral taps that `add` fills templates up with add to every sum."""

@@ -82,16 +82,28 @@ def work(problem: Problem, metric: Metric) -> Work:
     dtype = algebra.value_dtype(problem, metric)
     # float64 on a CPU goes through a copy of every window (im2col).
     unfolded = problem.taps if problem.device.type == "cpu" and dtype is torch.float64 else 0
+    # The terms are added, which takes as long as hundreds of products, as does centring.
+    added = 600 if problem.value_range else 150
     return Work(
         # torch computes several templates side by side, and one in the time of as many.
-        # The terms are then added, which takes as long as hundreds of products, as does centring.
         operations=2 * metric.expansion.crosses * windows * max(8, problem.templates) * problem.taps
-        + 800 * windows * problem.templates
-        + 200 * pixels * problem.channels,
+        + (added * problem.templates + 800 - added) * windows
+        + 150 * pixels * problem.channels,
         bytes=dtype.itemsize
         * (pixels * (3 * problem.channels + 4) + windows * (4 * problem.templates + unfolded)),
-        steps=50,
+        steps=50 + 22 * _extra_blocks(problem, metric),
     )
+
+
+def _extra_blocks(problem: Problem, metric: Metric) -> int:
+    """Count the correlations of integers beyond one for each cross term."""
+    if problem.value_range is None:
+        return 0
+    terms = [t for t in metric.expansion if t.f is not None and t.g is not None]
+    peaks = [
+        algebra.largest(t.f, problem, metric) * algebra.largest(t.g, problem, metric) for t in terms
+    ]
+    return sum(-(-problem.taps // _exact(problem, peak)[1]) - 1 for peak in peaks)
 
 
 CONV2D = Backend(

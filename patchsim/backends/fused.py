@@ -180,6 +180,9 @@ REARRANGED = 2**21
 #: How many operations of the expression's kernels take as long as one tap of each way.
 _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
 
+#: Sums that instructions could compute while a row of them is begun.
+START = 70
+
 #: Taps of all windows from which on instructions pay for what is to be done at Python first, for
 #: each phase of the columns.
 _WORTH_INSTRUCTIONS = 2**22
@@ -198,7 +201,9 @@ def work(problem: Problem, metric: Metric) -> Work:
     way, (rows, cols) = _way(metric, problem), problem.map_size
     maps = problem.batch * problem.templates * rows * cols
     pitch = -(-problem.image_size[1] // problem.stride[1])
-    computed = maps // cols * min(pitch, cols + slide.START)
+    # Taps are spread over registers for every row of sums.
+    length = min(pitch, cols + slide.START) if way == "pointwise" else cols + START
+    computed = maps // cols * length
     image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
     itemsize = problem.value_dtype.itemsize
     sums = itemsize if problem.value_range is None else 8
@@ -207,8 +212,11 @@ def work(problem: Problem, metric: Metric) -> Work:
     in_place = way == "pointwise" and problem.stride == (1, 1)
     # Storing and dividing a sum takes as long as hundreds of operations in the cache, and so does
     # rearranging a pixel.
-    moving = 60 * maps * sums + 120 * image * (not in_place)
-    operations = math.ceil(_PER_TAP[way] * computed * problem.taps) + moving
+    moving = 60 * maps * sums + 80 * image * (not in_place)
+    per_tap = _PER_TAP[way]
+    if way in ("dot", "min") and problem.stride[0] > 1:
+        per_tap *= 1.8  # no rows of windows are summed together
+    operations = math.ceil(per_tap * computed * problem.taps) + moving
     return Work(
         # What isn't worth sharing takes one thread twice as long, the rest a thread's waking.
         operations=operations + min(operations, threads.WORTH_SHARING),
@@ -248,7 +256,7 @@ FUSED = Backend(
     rates={
         "float32": (6500, 0.0031),
         "float64": (6300, 0.0055),
-        "uint8": (12000, 0.004),
+        "uint8": (9000, 0.004),
         "int16": (6200, 0.0075),
     },
     windows=_windows,
