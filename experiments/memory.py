@@ -137,7 +137,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
         ax.axhline(TARGET, color=BLACK, lw=1, ls=":")
         ax.set(title=title, xlabel=f"kernel side, pixels (image {rows[0]['height']}², 3 channels)")
     left.annotate(
-        f"promised: below {TARGET} MiB",
+        f"promised of all but loop: below {TARGET} MiB",
         (0.02, TARGET),
         xycoords=("axes fraction", "data"),
         xytext=(0, 4),

@@ -119,7 +119,7 @@ def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str
     call = read(image[None], template[None], metric, (1, 0, 1), None, None, "auto")
     [bounds] = pruning.of_blocks(call)
     count = bounds.count(1 - match.score)
-    pruned = pruning.promising(call) and pruning.few(call, count)
+    pruned = pruning.promising(call) and count <= pruning.affordable(call)
     return ("blocks" if pruned else "map"), count / bounds.values.size
 
 

@@ -41,9 +41,9 @@ class Cells:
         run = partial(passes.minima(values.dtype.name), values, size, self.minima)
         threads.share(run, shape[0], 20 * values.size)
 
-    def count(self, limit: float) -> int:
-        """Count the values up to a limit."""
-        return self._list(limit, self.values.size, np.empty(0, np.int64))
+    def count(self, limit: float, most: int | None = None) -> int:
+        """Count the values up to a limit, or tell that they are more than `most`."""
+        return self._list(limit, self.values.size if most is None else most, np.empty(0, np.int64))
 
     def below(self, limit: float, spared: Callable[[], Array] | None = None) -> Array:
         """Return the places of the values up to a limit, in the flat map and in order.

@@ -81,19 +81,22 @@ class LowerBounds:
         row, col = np.divmod(places, self.values.shape[1])
         return row, col
 
-    def count(self, distance: float) -> int:
-        """Count the windows that may be that near."""
-        return self.cells.count(self._limit(distance))
+    def count(self, distance: float, most: int | None = None) -> int:
+        """Count the windows that may be that near, or tell that they are more than `most`."""
+        return self.cells.count(self._limit(distance), most)
 
     @cached_property
     def likely_cells(self) -> Cells:
         """The cells of the distances, whose minima tell where matches are likely."""
         return self.cells if self.likely is None else Cells(self.likely, self.cell)
 
-    def uncertain(self, distance: float) -> int:
-        """Count those of them, about, that sharper bounds would tell to be further."""
+    def uncertain(self, distance: float, most: int) -> int:
+        """Count those of them, about, that sharper bounds would tell to be further.
+
+        Or tell that they are more than `most`.
+        """
         known = 0 if self.likely is None else self.likely_cells.count(distance + NEAR)
-        return max(0, self.count(distance - 4 * self.slack) - known)
+        return max(0, self.count(distance - 4 * self.slack, known + most) - known)
 
     def _limit(self, distance: float) -> float:
         """Return the greatest value of windows that may be that near."""

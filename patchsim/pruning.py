@@ -89,9 +89,10 @@ def cost(problem: Problem) -> float:
     return FIXED + PER_VALUE * values + windows * (PER_WINDOW + PER_BLOCK * blocks)
 
 
-def few(call: Call, survivors: int, share: float = MEASURING) -> bool:
-    """Tell whether to measure so many windows takes less than a share of the time of a map."""
-    return survivors * call.problem.taps * PER_TAP <= share * seconds(call)
+def affordable(call: Call, share: float = MEASURING) -> int:
+    """Return how many windows can be measured in a share of the time of the call's map."""
+    most = share * seconds(call) / (call.problem.taps * PER_TAP)
+    return int(min(most, math.prod(call.problem.map_size) * call.problem.templates))
 
 
 def side(problem: Problem) -> int:
@@ -104,13 +105,13 @@ def _sampled(call: Call, rows: int) -> bool:
     height, width = call.problem.image_size
     problem = dataclasses.replace(call.problem, image_size=(rows, width))
     windows = math.prod(call.problem.map_size) / (BANDS * math.prod(problem.map_size))
-    survivors, fine = 0, _fine(call)
+    survivors, fine, most = 0, _fine(call), affordable(call)
     for number in range(BANDS):
         top = (height - rows) * (2 * number + 1) // (2 * BANDS)
         image = call.image[:, :, top : top + rows]
         bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
         survivors += sum(own.count(most) for own, most in zip(bounds, fine, strict=True))
-        if not few(call, round(survivors * windows)):
+        if survivors * windows > most:
             return False
     return True
 

@@ -96,8 +96,8 @@ class Survey:
         for own in self.groups:
             if own.sharper:
                 way, *others = own.sharper
-                left = sum(b.uncertain(limit) for b in own.bounds)
-                if not pruning.few(own.call, left, way.share):
+                most = pruning.affordable(own.call, way.share)
+                if sum(b.uncertain(limit, most) for b in own.bounds) > most:
                     own.bounds, own.sharper, changed = way.bound(own.call), others, True
         return changed
 

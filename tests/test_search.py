@@ -151,7 +151,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
     with (
         mock.patch.object(pruning, "promising", return_value=True),
-        mock.patch.object(pruning, "few", return_value=True),
+        mock.patch.object(pruning, "affordable", return_value=2**62),
         mock.patch.object(
             pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
         ),
