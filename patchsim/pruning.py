@@ -42,9 +42,9 @@ POWERS = {"abs((p-k))": 1, "((p-k)*(p-k))": 2}
 PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.2e-9, 1.0e-9, 0.05e-9, 0.2e-9
 #: Seconds of a search by blocks, however small.
 FIXED = 1e-3
-#: Shares of the time of a map that bounds may take where few windows are left, or else without
-#: asking a sample; that a sample may take; and measuring what is left.
-BOUNDS, TRIAL, SAMPLE, MEASURING = 0.8, 0.12, 0.15, 0.3
+#: Shares of the time of a map that bounds may take where few windows are left; where some aren't;
+#: or without asking a sample; that a sample may take; and measuring what is left.
+BOUNDS, TRIAL, UNASKED, SAMPLE, MEASURING = 0.8, 0.12, 0.03, 0.15, 0.3
 #: A sample's bands of windows, and the rows of each.
 BANDS, ROWS = 3, 16
 #: Sums from which their squares may overflow.
@@ -66,13 +66,16 @@ def promising(call: Call) -> bool:
     dense, own = seconds(call), cost(call.problem)
     if own > BOUNDS * dense:
         return False
-    if own <= TRIAL * dense:
+    if own <= UNASKED * dense:
         return True
     rows = ROWS * call.problem.stride[0] + call.problem.kernel_size[0]
     share = BANDS * rows / call.problem.image_size[0]
     if share > 0.5 or share * own > SAMPLE * dense:
         return False
-    return _sampled(call, rows)
+    if own > TRIAL * dense:
+        return _sampled(call, rows, BANDS, affordable(call))
+    # One band may hold all windows that are left. But if nearly all of it is left, all is.
+    return _sampled(call, rows, 1, 9 * _windows(call.problem) // 10)
 
 
 def seconds(call: Call) -> float:
@@ -83,7 +86,7 @@ def seconds(call: Call) -> float:
 
 def cost(problem: Problem) -> float:
     """Predict the time of the bounds."""
-    windows = problem.templates * math.prod(problem.map_size)
+    windows = _windows(problem)
     blocks = math.prod(length // side(problem) for length in problem.kernel_size)
     values = problem.channels * math.prod(problem.image_size)
     return FIXED + PER_VALUE * values + windows * (PER_WINDOW + PER_BLOCK * blocks)
@@ -92,7 +95,11 @@ def cost(problem: Problem) -> float:
 def affordable(call: Call, share: float = MEASURING) -> int:
     """Return how many windows can be measured in a share of the time of the call's map."""
     most = share * seconds(call) / (call.problem.taps * PER_TAP)
-    return int(min(most, math.prod(call.problem.map_size) * call.problem.templates))
+    return int(min(most, _windows(call.problem)))
+
+
+def _windows(problem: Problem) -> int:
+    return problem.templates * math.prod(problem.map_size)
 
 
 def side(problem: Problem) -> int:
@@ -100,18 +107,18 @@ def side(problem: Problem) -> int:
     return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
 
 
-def _sampled(call: Call, rows: int) -> bool:
-    """Tell whether bounds leave few windows in bands of the image: if one has too many, at once."""
+def _sampled(call: Call, rows: int, bands: int, most: int) -> bool:
+    """Tell whether bounds leave at most so many windows: if one band has more, stop at once."""
     height, width = call.problem.image_size
     problem = dataclasses.replace(call.problem, image_size=(rows, width))
-    windows = math.prod(call.problem.map_size) / (BANDS * math.prod(problem.map_size))
-    survivors, fine, most = 0, _fine(call), affordable(call)
-    for number in range(BANDS):
-        top = (height - rows) * (2 * number + 1) // (2 * BANDS)
+    each = _windows(call.problem) / (bands * _windows(problem))
+    survivors, fine = 0, _fine(call)
+    for number in range(bands):
+        top = (height - rows) * (2 * number + 1) // (2 * bands)
         image = call.image[:, :, top : top + rows]
         bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
-        survivors += sum(own.count(most) for own, most in zip(bounds, fine, strict=True))
-        if survivors * windows > most:
+        survivors += sum(own.count(limit) for own, limit in zip(bounds, fine, strict=True))
+        if survivors * each > most:
             return False
     return True
 
