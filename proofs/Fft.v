@@ -416,6 +416,16 @@ Proof.
   eapply Rle_trans; [apply norm2_triangle | lra].
 Qed.
 
+Lemma sum_over_channels (f : Channel -> W -> R) :
+  sum (fun w => sum (fun c => f c w) channels) ws = sum (fun c => sum (f c) ws) channels.
+Proof.
+  clear; induction ws as [| w l IH].
+  - rewrite (sum_ext (fun c => sum (f c) nil) (fun _ => 0)) by reflexivity.
+    rewrite sum_const; unfold sum; simpl; ring.
+  - change (sum (fun c => f c w) channels + sum (fun w => sum (fun c => f c w) channels) l =
+      sum (fun c => f c w + sum (f c) l) channels); rewrite IH, sum_plus; reflexivity.
+Qed.
+
 (** ||z' - z||_1 <= delta L ||p||_2 ||k||_2: Cauchy-Schwarz over frequencies, then channels. *)
 Lemma products_error :
   norm1 (fun w => z' w - z w)%C ws <= delta * L * (image_norm * kernel_norm).
@@ -442,14 +452,7 @@ Proof.
          rewrite E; ring. }
     eapply Rle_trans; [apply Cmod_triangle |]; rewrite !Cmod_mult, !Cmod_conj; lra.
   - rewrite sum_plus, sum_scale.
-    assert (EX : forall f : Channel -> W -> R, sum (fun w => sum (fun c => f c w) channels) ws =
-      sum (fun c => sum (f c) ws) channels).
-    { intros f; clear; induction ws as [| w l IH].
-      - rewrite (sum_ext (fun c => sum (f c) nil) (fun _ => 0)) by reflexivity.
-        rewrite sum_const; unfold sum; simpl; ring.
-      - change (sum (fun c => f c w) channels + sum (fun w => sum (fun c => f c w) channels) l =
-          sum (fun c => f c w + sum (f c) l) channels); rewrite IH, sum_plus; reflexivity. }
-    rewrite !EX, <- sum_scale, <- sum_plus.
+    rewrite !sum_over_channels, <- sum_scale, <- sum_plus.
     apply Rle_trans with (sum (fun c => delta * L * (norm2 (pc c) xs * norm2 (kc c) xs)) channels).
     + apply sum_le; intros c Hc.
       pose proof (image_transform c Hc) as HP; pose proof (kernel_transform c Hc) as HK.
@@ -499,16 +502,6 @@ Proof.
   - unfold kernel_norm, kernel_sum; eapply Rle_trans.
     + apply sqrt_squares_le; intros c; apply norm2_pos.
     + apply sum_le; intros c _; apply sqrt_squares_le; intros; apply Cmod_ge_0.
-Qed.
-
-Lemma sum_over_channels (f : Channel -> W -> R) :
-  sum (fun w => sum (fun c => f c w) channels) ws = sum (fun c => sum (f c) ws) channels.
-Proof.
-  clear; induction ws as [| w l IH].
-  - rewrite (sum_ext (fun c => sum (f c) nil) (fun _ => 0)) by reflexivity.
-    rewrite sum_const; unfold sum; simpl; ring.
-  - change (sum (fun c => f c w) channels + sum (fun w => sum (fun c => f c w) channels) l =
-      sum (fun c => f c w + sum (f c) l) channels); rewrite IH, sum_plus; reflexivity.
 Qed.
 
 (** Parseval over all channels. *)
@@ -604,7 +597,8 @@ Qed.
     (1.01 + eps sqrt(L)) ||p||_2 ((2 eps + kappa) ||k||_2 + eps gain), if eps + 2 kappa + eps
     kappa <= 0.03 (that is, at any size in practice). For delta = 2 eps + kappa + eps (eps + 2 kappa
     + eps kappa), the last product being of second order, and ||k||_2 <= gain. *)
-Theorem correlation_bound gain x : lengthens gain -> In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
+Theorem correlation_bound gain x :
+  lengthens gain -> In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
   Cmod (r' x - correlation x)%C <=
     (101 / 100 + eps * sqrt L) * image_norm *
     ((2 * eps + kappa) * kernel_norm + eps * gain).
@@ -624,6 +618,62 @@ Proof.
               (/ 100 + t) * eps * image_norm * gain).
   { apply Rmult_le_compat_l; [repeat apply Rmult_le_pos; lra | exact KS]. }
   lra.
+Qed.
+
+(** With the template's 1-norm... *)
+Theorem correlation_bound_sum x : In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
+  Cmod (r' x - correlation x)%C <=
+    (101 / 100 + eps * sqrt L) * image_norm *
+    ((2 * eps + kappa) * kernel_norm + eps * kernel_sum).
+Proof. apply correlation_bound, lengthens_sum. Qed.
+
+(** ... and with a bound of its spectrum's peak. *)
+Theorem correlation_bound_peak peak x : 0 <= peak ->
+  (forall w, In w ws -> sum (fun c => Cmod (transform (kc c) w) ^ 2) channels <= peak ^ 2) ->
+  In x xs -> eps + 2 * kappa + eps * kappa <= 3 / 100 ->
+  Cmod (r' x - correlation x)%C <=
+    (101 / 100 + eps * sqrt L) * image_norm *
+    ((2 * eps + kappa) * kernel_norm + eps * peak).
+Proof. intros Hp Hw; apply correlation_bound, lengthens_peak; assumption. Qed.
+
+(** The bound has room for a factor 1 + s of the error, if s (1 + eps sqrt(L)) <= 0.005 and
+    eps + 2 kappa + eps kappa <= 0.004: roundings that follow make one, with s about 2 u. *)
+Theorem correlation_bound_rounded gain s x : lengthens gain -> In x xs ->
+  0 <= s -> s * (1 + eps * sqrt L) <= / 200 -> eps + 2 * kappa + eps * kappa <= / 250 ->
+  (1 + s) * Cmod (r' x - correlation x)%C <=
+    (101 / 100 + eps * sqrt L) * image_norm *
+    ((2 * eps + kappa) * kernel_norm + eps * gain).
+Proof.
+  intros HG Hx Hs HsL H; pose proof (correlation_error gain x HG Hx) as HE.
+  apply (Rmult_le_compat_l (1 + s)) in HE; [| lra].
+  eapply Rle_trans; [exact HE |]; clear HE.
+  assert (P : 0 <= image_norm) by apply sqrt_pos; assert (K : 0 <= kernel_norm) by apply sqrt_pos.
+  pose proof (proj2 HG) as KS.
+  set (t := eps * sqrt L) in *.
+  assert (T : 0 <= t) by (apply Rmult_le_pos; [auto | apply sqrt_pos]).
+  set (h := eps + 2 * kappa + eps * kappa) in *.
+  assert (D : delta = 2 * eps + kappa + eps * h) by (unfold delta, h; ring).
+  assert (S0 : (1 + s) * (1 + t) <= 101 / 100 + t - / 200) by lra.
+  assert (s <= / 200) by (pose proof (Rmult_le_pos _ _ Hs T); lra).
+  assert (D0 : 0 <= 2 * eps + kappa) by lra.
+  assert (h0 : 0 <= h) by (unfold h; pose proof (Rmult_le_pos _ _ eps_pos kappa_pos); lra).
+  assert (S1 : (1 + s) * (1 + t) * (2 * eps + kappa) <= (101 / 100 + t) * (2 * eps + kappa))
+    by (apply Rmult_le_compat_r; lra).
+  assert (S2 : (1 + s) * (1 + t) * h <= / 200 + t).
+  { apply Rle_trans with ((101 / 100 + t - / 200) * / 250); [| lra].
+    apply Rmult_le_compat; try lra; apply Rmult_le_pos; lra. }
+  assert (S3 : (1 + s) * (1 + t) * h * (eps * kernel_norm) <= (/ 200 + t) * (eps * gain)).
+  { apply Rmult_le_compat; [| | exact S2 |].
+    - repeat apply Rmult_le_pos; lra.
+    - apply Rmult_le_pos; assumption.
+    - apply Rmult_le_compat_l; assumption. }
+  assert (S4 : (1 + s) * (eps * gain) <= (201 / 200) * (eps * gain)).
+  { apply Rmult_le_compat_r; [apply Rmult_le_pos; lra | lra]. }
+  apply (Rmult_le_compat_r kernel_norm) in S1; [| exact K].
+  assert (S5 : (1 + s) * (eps * gain) + (1 + s) * (1 + t) * delta * kernel_norm <=
+               (101 / 100 + t) * ((2 * eps + kappa) * kernel_norm + eps * gain))
+    by (rewrite D; lra).
+  apply (Rmult_le_compat_l image_norm) in S5; [| exact P]; lra.
 Qed.
 End Computed.
 End Transform.

@@ -450,7 +450,29 @@ Proof.
     nra.
 Qed.
 
-(** The same for the n taps in any order: at most n - 1 additions on the way of a leaf. *)
+(** The same for taps in any order, added by a tree that is at most h high. *)
+Lemma near_sum_height {A} (m h : nat) (f' f a e : A -> R) (taps : list A) (t : tree A) :
+  Permutation (leaves t) taps -> (height t <= h)%nat -> INR (m + h) * u < 1 ->
+  (forall i, In i taps -> 0 <= e i /\ near m (a i) (e i) (f' i) (f i)) ->
+  near (m + h) (sum a taps) ((1 + g h) * (sum e taps + (INR (length taps) - 1) * eta))
+    (computed rnd f' t) (sum f taps).
+Proof.
+  intros Ht Hh Hm Hf.
+  assert (Hf' : forall i, In i (leaves t) -> 0 <= e i /\ near m (a i) (e i) (f' i) (f i))
+    by (intros i Hi; apply Hf, (Permutation_in _ Ht Hi)).
+  pose proof (INR_u_le u u_pos (m + height t) (m + h) ltac:(lia)) as Hle.
+  pose proof (INR_u_le u u_pos h (m + h) ltac:(lia)) as Hle'.
+  pose proof (near_tree m f' f a e t ltac:(lra) Hf') as H.
+  pose proof (le_INR _ _ (leaves_nonempty t)) as N; simpl (INR 1) in N.
+  rewrite (Permutation_length Ht) in N, H; rewrite !(sum_permutation _ _ _ Ht) in H.
+  pose proof (gamma_monotone u u_pos (height t) h Hh ltac:(lra)) as Hg.
+  pose proof (sum_pos e taps (fun i Hi => proj1 (Hf i Hi))) as He.
+  pose proof (Rmult_le_pos (INR (length taps) - 1) eta ltac:(lra) eta_pos).
+  eapply near_weaken; [| | | | exact H]; [lia | exact Hm | lra |].
+  apply Rmult_le_compat_r; lra.
+Qed.
+
+(** At most n - 1 additions are on the way of one of n taps. *)
 Lemma near_sum {A} (m n : nat) (f' f a e : A -> R) (taps : list A) (t : tree A) :
   Permutation (leaves t) taps -> n = length taps -> INR (m + (n - 1)) * u < 1 ->
   (forall i, In i taps -> 0 <= e i /\ near m (a i) (e i) (f' i) (f i)) ->
@@ -459,19 +481,20 @@ Lemma near_sum {A} (m n : nat) (f' f a e : A -> R) (taps : list A) (t : tree A) 
 Proof.
   intros Ht Hn Hm Hf.
   pose proof (Permutation_length Ht) as HL; pose proof (height_lt t) as HH.
-  assert (Hf' : forall i, In i (leaves t) -> 0 <= e i /\ near m (a i) (e i) (f' i) (f i))
-    by (intros i Hi; apply Hf, (Permutation_in _ Ht Hi)).
-  pose proof (INR_u_le u u_pos (m + height t) (m + (n - 1)) ltac:(lia)) as Hle.
-  pose proof (INR_u_le u u_pos (n - 1) (m + (n - 1)) ltac:(lia)) as Hle'.
-  pose proof (near_tree m f' f a e t ltac:(lra) Hf') as H.
-  rewrite HL, !(sum_permutation _ _ _ Ht) in H.
-  pose proof (gamma_monotone u u_pos (height t) (n - 1) ltac:(lia) ltac:(lra)) as Hg.
-  pose proof (sum_pos e taps (fun i Hi => proj1 (Hf i Hi))) as He.
-  pose proof (Rmult_le_pos _ _ (pos_INR (n - 1)) eta_pos).
-  replace (INR (length taps) - 1) with (INR (n - 1)) in H
+  replace (INR (n - 1)) with (INR (length taps) - 1)
     by (rewrite minus_INR, Hn by lia; simpl; ring).
-  eapply near_weaken; [| | | | exact H]; [lia | exact Hm | lra |].
-  apply Rmult_le_compat_r; lra.
+  apply near_sum_height; auto; lia.
+Qed.
+
+(** Exact sums of what is near. *)
+Lemma near_exact_sum {A} (m : nat) (f' f a e : A -> R) (taps : list A) :
+  (forall i, In i taps -> near m (a i) (e i) (f' i) (f i)) ->
+  near m (sum a taps) (sum e taps) (sum f' taps) (sum f taps).
+Proof.
+  intros Hf; induction taps as [| i l IH]; unfold sum in *; cbn [fold_right].
+  - split; [rewrite Rabs_R0; lra |]; rewrite Rminus_0_r, Rabs_R0; lra.
+  - apply near_plus; [apply Hf; left; reflexivity |].
+    apply IH; intros j Hj; apply Hf; right; exact Hj.
 Qed.
 
 (** *** The sum of n numbers *)
@@ -491,18 +514,17 @@ Proof.
   - rewrite sum_const, Rmult_0_r, Rplus_0_l in H; exact H.
 Qed.
 
-(** The same for a tree of which the height is known: no number passes more additions. *)
-Theorem sum_error_height {A} (x : A -> R) (taps : list A) (t : tree A) :
-  Permutation (leaves t) taps -> INR (height t) * u < 1 ->
+(** The same for a tree that is at most h high: no number passes more additions. *)
+Theorem sum_error_height {A} (h : nat) (x : A -> R) (taps : list A) (t : tree A) :
+  Permutation (leaves t) taps -> (height t <= h)%nat -> INR h * u < 1 ->
   Rabs (computed rnd x t - sum x taps) <=
-    gamma u (height t) * sum (fun i => Rabs (x i)) taps +
-    (1 + gamma u (height t)) * ((INR (length taps) - 1) * eta).
+    gamma u h * sum (fun i => Rabs (x i)) taps +
+    (1 + gamma u h) * ((INR (length taps) - 1) * eta).
 Proof.
-  intros Ht Hu.
-  pose proof (near_tree 0 x x (fun i => Rabs (x i)) (fun _ => 0) t Hu) as H.
-  destruct H as [_ H]; [intros i _; split; [lra | apply near_refl] |].
-  rewrite (Permutation_length Ht), !(sum_permutation _ _ _ Ht) in H.
-  rewrite sum_const, Rmult_0_r, Rplus_0_l in H; exact H.
+  intros Ht Hh Hu.
+  destruct (near_sum_height 0 h x x (fun i => Rabs (x i)) (fun _ => 0) taps t Ht Hh Hu) as [_ H].
+  - intros i _; split; [lra | apply near_refl].
+  - rewrite sum_const, Rmult_0_r, Rplus_0_l in H; exact H.
 Qed.
 
 (** ** 6. Adding w d(p, k) over the taps: [bounds.direct] *)
@@ -966,6 +988,52 @@ Proof.
       pose proof (pow2_ge_0 (K i)); apply Rmult_le_pos; lra.
     + apply gamma_monotone; auto; lia.
 Qed.
+
+(** A product of centred values: the underflow of one, times the other, is below
+    eta |K| <= u K^2 / 4 + eta / 16. *)
+Lemma near_centred_product P K : 16 * least <= u -> u <= / 16 ->
+  near 2 (Rabs (P * K)) (u / 2 * (P ^ 2 + K ^ 2) + eta / 4) (rnd P * rnd K) (P * K).
+Proof.
+  intros Hl U; pose proof (proj2 (proj1 (proj2 rnd_model))) as Hel.
+  assert (U2 : INR 2 * u < 1) by (simpl (INR 2); lra).
+  pose proof (pow2_ge_0 P) as QP; pose proof (pow2_ge_0 K) as QK.
+  assert (Q0 : 0 <= u * (P ^ 2 + K ^ 2)) by (apply Rmult_le_pos; lra).
+  split; [lra |].
+  pose proof (gamma_S u u_pos 1 U2) as G2.
+  pose proof (gamma_1_ge u u_pos ltac:(lra)) as G1.
+  pose proof (rounds_weak _ _ _ _ rnd_model P) as RP.
+  pose proof (rounds_weak _ _ _ _ rnd_model K) as RK.
+  assert (AG : forall z, eta * Rabs z <= u / 4 * z ^ 2 + eta / 16).
+  { intros z; rewrite <- (pow2_abs z); pose proof (pow2_ge_0 (2 * Rabs z - / 4)) as S0.
+    pose proof (Rmult_le_pos _ _ eta_pos S0).
+    pose proof (pow2_ge_0 (Rabs z)) as S1.
+    assert (16 * eta * Rabs z ^ 2 <= u * Rabs z ^ 2) by (apply Rmult_le_compat_r; lra).
+    nra. }
+  pose proof (AG P) as AP; pose proof (AG K) as AK.
+  pose proof (Rabs_pos P) as PP; pose proof (Rabs_pos K) as PK.
+  replace (rnd P * rnd K - P * K) with
+    ((rnd P - P) * (K + (rnd K - K)) + P * (rnd K - K)) by ring.
+  eapply Rle_trans; [apply Rabs_triang |]; rewrite !Rabs_mult.
+  assert (B1 : Rabs (K + (rnd K - K)) <= (1 + u) * Rabs K + eta)
+    by (eapply Rle_trans; [apply Rabs_triang | lra]).
+  assert (B2 : Rabs (rnd P - P) * Rabs (K + (rnd K - K)) <=
+    (u * Rabs P + eta) * ((1 + u) * Rabs K + eta))
+    by (apply Rmult_le_compat; auto using Rabs_pos).
+  assert (B3 : Rabs P * Rabs (rnd K - K) <= Rabs P * (u * Rabs K + eta))
+    by (apply Rmult_le_compat_l; auto).
+  assert (B4 : (2 * u + u * u) * (Rabs P * Rabs K) <=
+               gamma u 2 * (Rabs P * Rabs K)).
+  { apply Rmult_le_compat_r; [apply Rmult_le_pos; auto | nra]. }
+  assert (B5 : (1 + u) * (eta * Rabs P + eta * Rabs K) <=
+               (1 + u) * (u / 4 * (P ^ 2 + K ^ 2) + eta / 8))
+    by (apply Rmult_le_compat_l; lra).
+  assert (B6 : eta * eta <= / 256 * eta) by (apply Rmult_le_compat_r; lra).
+  assert (B7 : u * (u / 4 * (P ^ 2 + K ^ 2)) <= / 16 * (u / 4 * (P ^ 2 + K ^ 2)))
+    by (apply Rmult_le_compat_r; lra).
+  assert (B8 : u * eta <= / 16 * eta) by (apply Rmult_le_compat_r; lra).
+  nra.
+Qed.
+
 (** The same with underflow, without weights and with the bound's majorant: with P = p - centre
     and K = k - centre, the error is at most gamma_(n+10) sum (2 P^2 + 2 K^2) + 24 n eta. The
     underflow of a centred value, times the other factor, is below eta |K| <= u K^2 / 4 + eta / 16,
@@ -1012,41 +1080,7 @@ Proof.
     change (rnd (p i - centre i)) with (rnd (P i)) in Xb.
     change (rnd (k i - centre i)) with (rnd (K i)) in Xb.
     set (e0 := u / 2 * (P i ^ 2 + K i ^ 2) + eta / 4).
-    assert (N2 : near 2 (Rabs (P i * K i)) e0 (rnd (P i) * rnd (K i)) (P i * K i)).
-    { split; [lra |].
-      pose proof (gamma_S u u_pos 1 (Hsub 2%nat ltac:(lia))) as G2.
-      pose proof (gamma_1_ge u u_pos ltac:(lra)) as G1.
-      pose proof (rounds_weak _ _ _ _ rnd_model (P i)) as RP.
-      pose proof (rounds_weak _ _ _ _ rnd_model (K i)) as RK.
-      assert (AG : forall z, eta * Rabs z <= u / 4 * z ^ 2 + eta / 16).
-      { intros z; rewrite <- (pow2_abs z); pose proof (pow2_ge_0 (2 * Rabs z - / 4)) as S0.
-        pose proof (Rmult_le_pos _ _ eta_pos S0).
-        pose proof (pow2_ge_0 (Rabs z)) as S1.
-        assert (16 * eta * Rabs z ^ 2 <= u * Rabs z ^ 2) by (apply Rmult_le_compat_r; lra).
-        nra. }
-      pose proof (AG (P i)) as AP; pose proof (AG (K i)) as AK.
-      pose proof (Rabs_pos (P i)) as PP; pose proof (Rabs_pos (K i)) as PK.
-      replace (rnd (P i) * rnd (K i) - P i * K i) with
-        ((rnd (P i) - P i) * (K i + (rnd (K i) - K i)) + P i * (rnd (K i) - K i)) by ring.
-      eapply Rle_trans; [apply Rabs_triang |]; rewrite !Rabs_mult.
-      assert (B1 : Rabs (K i + (rnd (K i) - K i)) <= (1 + u) * Rabs (K i) + eta)
-        by (eapply Rle_trans; [apply Rabs_triang | lra]).
-      assert (B2 : Rabs (rnd (P i) - P i) * Rabs (K i + (rnd (K i) - K i)) <=
-        (u * Rabs (P i) + eta) * ((1 + u) * Rabs (K i) + eta))
-        by (apply Rmult_le_compat; auto using Rabs_pos).
-      assert (B3 : Rabs (P i) * Rabs (rnd (K i) - K i) <= Rabs (P i) * (u * Rabs (K i) + eta))
-        by (apply Rmult_le_compat_l; auto).
-      assert (B4 : (2 * u + u * u) * (Rabs (P i) * Rabs (K i)) <=
-                   gamma u 2 * (Rabs (P i) * Rabs (K i))).
-      { apply Rmult_le_compat_r; [apply Rmult_le_pos; auto | nra]. }
-      assert (B5 : (1 + u) * (eta * Rabs (P i) + eta * Rabs (K i)) <=
-                   (1 + u) * (u / 4 * (P i ^ 2 + K i ^ 2) + eta / 8))
-        by (apply Rmult_le_compat_l; lra).
-      assert (B6 : eta * eta <= / 256 * eta) by (apply Rmult_le_compat_r; lra).
-      assert (B7 : u * (u / 4 * (P i ^ 2 + K i ^ 2)) <= / 16 * (u / 4 * (P i ^ 2 + K i ^ 2)))
-        by (apply Rmult_le_compat_r; lra).
-      assert (B8 : u * eta <= / 16 * eta) by (apply Rmult_le_compat_r; lra).
-      unfold e0; nra. }
+    pose proof (near_centred_product (P i) (K i) Hl U) as N2; fold e0 in N2.
     assert (E0 : 0 <= e0) by (unfold e0; lra).
     pose proof (near_maybe 2 _ _ _ _ _ (Hsub 3%nat ltac:(lia)) E0 Xb N2) as N3.
     eapply near_weaken; [| | | | exact N3]; [lia | apply Hsub; lia | lra |].
@@ -1092,6 +1126,125 @@ Proof.
                  (1 + g1) * (12 * (INR n * eta)))
       by (apply Rmult_le_compat_l; lra).
     lra.
+Qed.
+
+(** The same where the correlation comes from elsewhere, that is from transforms, and errs by at
+    most e, while the other sums are trees at most h high: gamma_(h+10) sum (2 P^2 + 2 K^2) + 24 n
+    eta + 2 (1 + u)^2 e. Two roundings follow the correlation, hence (1 + u)^2. *)
+Theorem expanded_bound_correlated {A} (h n : nat) (e b : R) (centre p k a c : A -> R)
+    (taps : list A) ta tc :
+  Permutation (leaves ta) taps -> Permutation (leaves tc) taps ->
+  (height ta <= h)%nat -> (height tc <= h)%nat ->
+  n = length taps -> 16 * least <= u -> 2 * (INR (h + 3 + 2 + 3 + 2) * u) <= 1 ->
+  (forall i, let p' := rnd (p i - centre i) in let k' := rnd (k i - centre i) in
+    maybe_rounded (a i) (p' * p') /\ maybe_rounded (c i) (k' * k')) ->
+  Rabs (b - sum (fun i => rnd (p i - centre i) * rnd (k i - centre i)) taps) <= e ->
+  Rabs (Rmax 0 (rnd (rnd (computed rnd a ta - 2 * b) + computed rnd c tc))
+        - sum (fun i => (p i - k i) ^ 2) taps) <=
+    gamma u (h + 3 + 2 + 3 + 2) *
+    (sum (fun i => 2 * (p i - centre i) ^ 2) taps + sum (fun i => 2 * (k i - centre i) ^ 2) taps)
+    + 24 * INR n * eta + 2 * (1 + u) ^ 2 * e.
+Proof.
+  intros Ha Hc Hta Htc Hn Hl Hu Hx Hb.
+  assert (N1 : 1 <= INR n).
+  { rewrite Hn, <- (Permutation_length Ha); apply (le_INR 1), leaves_nonempty. }
+  assert (Hsub : forall j, (j <= h + 3 + 2 + 3 + 2)%nat -> INR j * u < 1).
+  { intros j Hj; pose proof (INR_u_le u u_pos j _ Hj); lra. }
+  assert (U : u <= / 16).
+  { pose proof (INR_u_le u u_pos 8 (h + 3 + 2 + 3 + 2) ltac:(lia)) as H; simpl (INR 8) in H; lra. }
+  assert (e0 : 0 <= e) by (eapply Rle_trans; [apply Rabs_pos | exact Hb]).
+  set (P := fun i => p i - centre i) in *; set (K := fun i => k i - centre i) in *.
+  change (sum (fun i => 2 * (p i - centre i) ^ 2) taps) with (sum (fun i => 2 * P i ^ 2) taps).
+  change (sum (fun i => 2 * (k i - centre i) ^ 2) taps) with (sum (fun i => 2 * K i ^ 2) taps).
+  set (EA := (1 + g h) * (INR n * (2 * eta) + (INR n - 1) * eta)).
+  assert (Square : forall z x : A -> R, (forall i, maybe_rounded (x i) (rnd (z i) * rnd (z i))) ->
+    forall t, Permutation (leaves t) taps -> (height t <= h)%nat ->
+    near (3 + h) (sum (fun i => z i ^ 2) taps) EA (computed rnd x t)
+      (sum (fun i => z i ^ 2) taps)).
+  { intros z x Hz t Ht Hh; unfold EA; rewrite Hn, <- (sum_const (2 * eta) taps).
+    apply near_sum_height; auto; [apply Hsub; lia |].
+    intros i _; split; [lra |]; split; [rewrite Rabs_pos_eq by apply pow2_ge_0; lra |].
+    replace (z i) with (z i - 0) by ring.
+    apply l2_pointwise_error; [apply Hsub; lia | lra |].
+    replace (z i - 0) with (z i) by ring; apply Hz. }
+  pose proof (Square P a (fun i => proj1 (Hx i)) ta Ha Hta) as NA.
+  pose proof (Square K c (fun i => proj2 (Hx i)) tc Hc Htc) as NC; clear Square.
+  set (EB := sum (fun i => u / 2 * (P i ^ 2 + K i ^ 2) + eta / 4) taps).
+  assert (NB : near 2 (sum (fun i => Rabs (P i * K i)) taps) (EB + e) b
+    (sum (fun i => P i * K i) taps)).
+  { destruct (near_exact_sum 2 (fun i => rnd (P i) * rnd (K i)) (fun i => P i * K i)
+      (fun i => Rabs (P i * K i)) (fun i => u / 2 * (P i ^ 2 + K i ^ 2) + eta / 4) taps
+      (fun i _ => near_centred_product (P i) (K i) Hl U)) as [B1 B2].
+    split; [exact B1 |]; fold EB in B2.
+    replace (b - sum (fun i => P i * K i) taps) with
+      ((b - sum (fun i => rnd (P i) * rnd (K i)) taps) +
+       (sum (fun i => rnd (P i) * rnd (K i)) taps - sum (fun i => P i * K i) taps)) by ring.
+    eapply Rle_trans; [apply Rabs_triang |]; unfold P at 1, K at 1; lra. }
+  set (Q := sum (fun i => 2 * P i ^ 2) taps + sum (fun i => 2 * K i ^ 2) taps).
+  set (M := sum (fun i => P i ^ 2) taps + 2 * sum (fun i => Rabs (P i * K i)) taps +
+            sum (fun i => K i ^ 2) taps).
+  assert (HM : M <= Q).
+  { unfold M, Q; rewrite <- sum_scale, <- !sum_plus; apply sum_le; intros i _.
+    apply l2_terms_majorant. }
+  assert (HQ : 0 <= Q).
+  { unfold Q; rewrite <- sum_plus; apply sum_pos; intros i _.
+    pose proof (pow2_ge_0 (P i)); pose proof (pow2_ge_0 (K i)); lra. }
+  assert (HEB : EB = u / 4 * Q + / 4 * (INR n * eta)).
+  { unfold EB, Q; rewrite Hn, <- sum_plus, <- sum_scale.
+    replace (/ 4 * (INR (length taps) * eta)) with (INR (length taps) * (eta / 4)) by field.
+    rewrite <- sum_const, <- sum_plus; apply sum_ext; intros; field. }
+  pose proof (Rmult_le_compat_r _ _ _ eta_pos N1) as NE; rewrite Rmult_1_l in NE.
+  assert (HEA : 0 <= EA <= 6 * (INR n * eta) - 2 * eta).
+  { pose proof (gamma_pos u u_pos h (Hsub h ltac:(lia))) as G0.
+    pose proof (INR_u_le u u_pos h (h + 3 + 2 + 3 + 2) ltac:(lia)) as L.
+    pose proof (gamma_le_1 h ltac:(lra)) as G1.
+    unfold EA; set (X := INR n * (2 * eta) + (INR n - 1) * eta).
+    assert (X0 : 0 <= X) by (unfold X; lra).
+    split; [apply Rmult_le_pos; lra |].
+    apply Rle_trans with (2 * X); [apply Rmult_le_compat_r; lra | unfold X; lra]. }
+  pose proof (Rmult_le_pos _ _ u_pos HQ) as UQ.
+  apply near_twice, near_opp in NB.
+  eapply near_weaken with (n := (3 + h)%nat) in NB;
+    [| lia | apply Hsub; lia | apply Rle_refl | apply Rle_refl].
+  pose proof (near_plus _ _ _ _ _ _ _ _ _ NA NB) as N2.
+  apply near_rnd in N2; [| apply Hsub; lia | lra].
+  eapply near_weaken with (n := S (3 + h)) in NC;
+    [| lia | apply Hsub; lia | apply Rle_refl | apply Rle_refl].
+  pose proof (near_plus _ _ _ _ _ _ _ _ _ N2 NC) as N3.
+  set (E1 := (1 + u) * (EA + 2 * (EB + e)) + eta) in N3.
+  assert (HE1 : 0 <= E1).
+  { unfold E1; pose proof (Rmult_le_pos (1 + u) (EA + 2 * (EB + e)) ltac:(lra) ltac:(lra)); lra. }
+  apply near_rnd in N3; [| apply Hsub; lia | lra].
+  destruct N3 as [_ H]; fold M in H.
+  rewrite (sum_ext (fun i => (p i - k i) ^ 2) (fun i => P i ^ 2 + - (2) * (P i * K i) + K i ^ 2))
+    by (intros; unfold P, K; ring).
+  eapply Rle_trans; [apply clamp_error |].
+  { apply sum_pos; intros i _; replace (P i ^ 2 + - (2) * (P i * K i) + K i ^ 2) with
+      ((P i - K i) ^ 2) by ring; apply pow2_ge_0. }
+  rewrite !sum_plus, sum_scale.
+  replace (- (2) * sum (fun i => P i * K i) taps) with (- (2 * sum (fun i => P i * K i) taps))
+    by ring.
+  change (computed rnd a ta - 2 * b) with (computed rnd a ta + - (2 * b)).
+  eapply Rle_trans; [exact H |].
+  pose proof (gamma_S u u_pos (S (S (3 + h))) (Hsub (S (S (S (3 + h)))) ltac:(lia))) as G.
+  pose proof (gamma_pos u u_pos (S (S (3 + h))) (Hsub (S (S (3 + h))) ltac:(lia))) as G5.
+  pose proof (gamma_monotone u u_pos (S (S (S (3 + h)))) (h + 3 + 2 + 3 + 2) ltac:(lia)
+    (Hsub (h + 3 + 2 + 3 + 2)%nat ltac:(lia))) as G6.
+  set (g5 := g (S (S (3 + h)))) in *; set (g9 := g (h + 3 + 2 + 3 + 2)) in *.
+  assert (T1 : g5 * M <= g5 * Q) by (apply Rmult_le_compat_l; lra).
+  assert (T2 : (g5 + u) * Q <= g9 * Q) by (apply Rmult_le_compat_r; nra).
+  assert (V : (1 + u) ^ 2 <= 289 / 256) by nra.
+  assert (V0 : 0 <= (1 + u) ^ 2) by apply pow2_ge_0.
+  set (v := (1 + u) ^ 2) in *.
+  set (rest := EA + / 2 * (INR n * eta)).
+  assert (T3 : v * (u / 2 * Q) <= u * Q).
+  { apply Rle_trans with (289 / 256 * (u / 2 * Q)); [apply Rmult_le_compat_r; lra | lra]. }
+  assert (T4 : v * rest <= 289 / 256 * rest) by (apply Rmult_le_compat_r; unfold rest; lra).
+  assert (T5 : (1 + u) * (eta + EA) <= 17 / 16 * (eta + EA)) by (apply Rmult_le_compat_r; lra).
+  replace ((1 + u) * (E1 + EA) + eta) with
+    (v * (u / 2 * Q) + v * rest + 2 * v * e + (1 + u) * (eta + EA) + eta)
+    by (unfold E1, rest, v; rewrite HEB; field).
+  unfold rest in *; lra.
 Qed.
 End Error.
 
