@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -17,39 +18,45 @@ from patchsim.call import read
 from patchsim.equal_pixels import flat_windows, repeating
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.phases import STRIDES
-from patchsim.problem import Problem
+from patchsim.problem import INTEGER_RANGES, Problem
 from patchsim.search import find
+
+#: The least template that is transformed tile by tile, however the image is cut into bands.
+IMAGE, TEMPLATE = (8, 8), (4, 4)
+#: Of so many taps that the processor's instructions for integers pay, also at a stride down; and
+#: of as many columns as they take at a time, and half as many more.
+LARGE_IMAGE, LARGE_TEMPLATE = (256, 256), (20, 20)
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
-    """Make small calls that need every kernel, a minute or two when none is on the disk yet.
+    """Make small calls that need every kernel, two or three minutes when none is on the disk yet.
 
     `progress` wraps the list of calls, as ``tqdm.tqdm`` does.
     """
     metrics = [m for m in METRICS.values() if m.name != "hsv"]  # whose kernels are those of l2
     calls = product(metrics, ("fused", "conv2d", "fft"), DTYPES, (False, True))
     for metric, backend, dtype, weighted in progress(list(calls)):
-        if BACKENDS[backend].refuse(Problem(1, 1, (4, 4), 1, (2, 2), dtype=dtype), metric.summed):
+        if BACKENDS[backend].refuse(Problem(1, 1, IMAGE, 1, TEMPLATE, dtype=dtype), metric.summed):
             continue
-        floating = dtype.is_floating_point
-        image = torch.ones(1, 4, 4).to(dtype).requires_grad_(floating)
-        kernel = torch.ones(1, 2, 2).to(dtype).requires_grad_(floating)
-        weight = torch.ones(2, 2) if weighted else None
+        image, kernel = (torch.ones(1, *size).to(dtype) for size in (IMAGE, TEMPLATE))
+        weight = torch.ones(TEMPLATE) if weighted else None
+        score = partial(similarity, metric=metric, weight=weight, data_range=1, backend=backend)
         for stride in (1, *STRIDES, 3):
-            scores = similarity(
-                image,
-                kernel,
-                metric,
-                stride=stride,
-                weight=weight,
-                data_range=1,
-                backend=backend,
-            )
-            if floating:
+            score(image, kernel, stride=stride)
+            if backend == "fused" and dtype.is_floating_point:  # others' gradients are torch's
+                scores = score(image.requires_grad_(), kernel.requires_grad_(), stride=stride)
                 scores.sum().backward()  # type: ignore[no-untyped-call]
-                with torch.no_grad():
-                    similarity(image, kernel, metric, stride=stride, backend=backend)
-        _search(image.detach(), kernel.detach(), metric, weight, backend)
+                image, kernel = image.detach(), kernel.detach()
+        _search(image, kernel, metric, weight, backend)
+        if backend == "fused" and dtype in INTEGER_RANGES and not weighted:
+            _use_instructions(metric, dtype)
+
+
+def _use_instructions(metric: AnyMetric, dtype: torch.dtype) -> None:
+    """Slide over an image so large that the processor's instructions for integers pay."""
+    image, kernel = (torch.ones(1, *size).to(dtype) for size in (LARGE_IMAGE, LARGE_TEMPLATE))
+    for stride in (1, (2, 1)):
+        similarity(image, kernel, metric, stride=stride, data_range=1, backend="fused")
 
 
 def _search(
