@@ -15,6 +15,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -281,10 +282,14 @@ def compiled(
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
     # from, and drops it when that file changes; not when those change that write LLVM code.
     key = f"{source} {key} {signatures} {_writers()}"
-    name = f"kernel_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    name = f"kernel_{_digest(key)}"
     # Divisions by 0 needn't raise: a loop that could be left in the middle isn't vectorised.
     options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS), "error_model": "numpy"}
-    namespace = {"np": np, "njit": numba.njit(**options), "__name__": __name__, **functions}
+
+    def njit(function: Callable[..., Any]) -> Any:
+        return numba.njit(**options)(named(function, key))
+
+    namespace = {"np": np, "njit": njit, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
     try:
         kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
@@ -293,11 +298,34 @@ def compiled(
     return kernel
 
 
+def named(function: Callable[..., Any], key: str) -> Callable[..., Any]:
+    """Copy a function that kernels call, under a name that `key` makes its own.
+
+    Kernels on the disk bring the functions that they call with them. Of those of the same name one
+    takes the place of all that a process loads, and to tell them apart Numba only counts, anew in
+    every process that compiles.
+    """
+    name = f"{function.__name__}_{_digest(key)}"
+    copy = FunctionType(
+        function.__code__,
+        function.__globals__,
+        name,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__qualname__, copy.__module__ = name, function.__module__
+    return copy
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @cache
 def _writers() -> str:
-    """Identify this version of what writes the functions that kernels call."""
+    """Identify this version of what writes and names the functions that kernels call."""
     texts = map(inspect.getsource, (emit, butterflies, instructions, phasing))
-    return hashlib.sha256("".join(texts).encode()).hexdigest()
+    return _digest("".join([*texts, inspect.getsource(named)]))
 
 
 def _source(template: str, weighted: bool, fixed: bool, arithmetic: Arithmetic) -> str:

@@ -138,7 +138,7 @@ def kernel(
     code = statistic.similarity.__code__
     key = f"{code.co_code!r} {code.co_consts} {code.co_names}"
     functions = {
-        "statistic": numba.njit(statistic.similarity, error_model="numpy"),
+        "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
         "Numbers": Numbers,
     }
     corners = 2 if statistic.falling else 4
@@ -160,12 +160,25 @@ def _overload() -> None:
 
     @extending.overload(base.inverse_root, strict=False)
     def _(x: Any, least: Any) -> Any:
-        return lambda x, least: 1 / math.sqrt(x) if x > least else 0.0
+        return _inverse_root
 
     @extending.overload(base.ratio, strict=False)
     def _(x: Any, y: Any) -> Any:
-        return lambda x, y: x / y if y > 0 else 0.0
+        return _ratio
 
     @extending.overload(base.clamp, strict=False)
     def _(x: Any, low: Any, high: Any) -> Any:
-        return lambda x, low, high: low if x < low else (high if x > high else x)
+        return _clamp
+
+
+# Each has a name of its own: see `patchsim.jit.named`.
+def _inverse_root(x: Any, least: Any) -> Any:
+    return 1 / math.sqrt(x) if x > least else 0.0
+
+
+def _ratio(x: Any, y: Any) -> Any:
+    return x / y if y > 0 else 0.0
+
+
+def _clamp(x: Any, low: Any, high: Any) -> Any:
+    return low if x < low else (high if x > high else x)

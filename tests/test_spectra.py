@@ -1,6 +1,9 @@
 """The transforms of overlap-save against NumPy's."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,3 +81,25 @@ def test_tiles_hold_every_window(height, width, h, w, batch, threads):
     for axis in range(2):
         assert grid[axis] * valid[axis] >= problem.map_size[axis]
         assert valid[axis] >= 1
+
+
+TRANSFORMS = """
+import sys
+import torch
+from patchsim import jit, overlap_save
+from patchsim.call import read
+for dtype in map(torch.__dict__.get, sys.argv[1:]):
+    kernel = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    call = read(torch.zeros(1, 1, 64, 64, dtype=dtype), kernel, "l2", (1, 0, 1), None, None, "fft")
+    templates = overlap_save._read(call.metric, call.problem, kernel)
+    spectra, energy = templates.spectra((32, 64)).double(), templates.factors.double().square()
+    assert abs(spectra.square().sum() * 32 * 64 / energy.sum() - 1) < 1e-5  # Parseval
+"""
+
+
+def test_kernels_of_several_processes_keep_their_own_functions(tmp_path):
+    """Each is right alone; loaded together from the disk, one may call what the other brings."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
+    for dtypes in (["float32"], ["float64"], ["float32", "float64"], ["float64", "float32"]):
+        command = [sys.executable, "-c", TRANSFORMS, *dtypes]
+        subprocess.run(command, check=True, env=environment)
