@@ -119,8 +119,8 @@ def sums(
     rows, cols = shape[2:]
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
     offsets, pitch = planes.offsets(kernel.shape, dilation), planes.pitch
-    together = _rows_together(rows, cols, pitch)
     operations = 3 * math.prod(shape[1:]) * offsets.size
+    together = _rows_together(rows, cols, pitch, operations)
     for b in range(image.shape[0]):
         place = b, b * planes.steps[0], 0
         arguments = planes.flat, offsets, *taps, result, place, pitch, together, CHUNK
@@ -134,15 +134,15 @@ def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
     return [np.ascontiguousarray(values.reshape(len(values), -1)) for values in given]
 
 
-def _rows_together(rows: int, cols: int, pitch: int) -> int:
+def _rows_together(rows: int, cols: int, pitch: int, operations: int) -> int:
     """Choose how many rows of a map make one run.
 
     Short rows are joined, the pixels between them being computed in vain, where that takes less
-    time than to start a run for each.
+    time than to start a run for each; but so that every thread that shares the work has some.
     """
     if pitch - cols >= START:
         return 1
-    return max(1, min(rows, CHUNK // pitch))
+    return max(1, min(-(-rows // threads.sharing(operations)), CHUNK // pitch))
 
 
 def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
@@ -202,7 +202,7 @@ def image_gradient(
             sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
             operations = 5 * offsets.size * rows * cols
             arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
-            block = _rows_together(rows, cols, cols)
+            block = _rows_together(rows, cols, cols, operations)
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
     split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)

@@ -26,17 +26,22 @@ def count_threads() -> int:
     return getattr(_here, "count", 0) or torch.get_num_threads()
 
 
+def sharing(operations: int) -> int:
+    """Return how many threads share so much work."""
+    return 1 if operations < WORTH_SHARING else count_threads()
+
+
 def share(work: Callable[[int, int], None], count: int, operations: int, multiple: int = 1) -> None:
     """Call ``work(first, last)`` for blocks that cover ``range(count)``, on several threads.
 
-    Blocks begin at multiples of `multiple`; `operations` is the whole work's size.
+    Blocks are multiples of `multiple`, but for the last; `operations` is the whole work's size.
     """
-    threads = 1 if operations < WORTH_SHARING else count_threads()
+    threads = sharing(operations)
     if threads == 1:
         work(0, count)
         return
     pieces = threads * 4 if operations > WORTH_BALANCING else threads
-    step = -(-count // (pieces * multiple)) * multiple
+    step = max(1, round(count / (pieces * multiple))) * multiple
     blocks = iter([(first, min(first + step, count)) for first in range(0, count, step)])
 
     def loop() -> None:
