@@ -72,9 +72,9 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
 def phases(dtype: torch.dtype, stride: int) -> Kernel:
     """Compile (image, planes, rows, cols, first, last), which splits an image into its phases.
 
-    image (B, C, H, W), planes (B, C, sy, sx, at least rows·cols): of the B·C·rows rows of planes,
-    those from first to last are filled with every sx-th pixel of every sy-th row, or with zeros
-    beyond the image. sx is `stride`, or where that is 0 any.
+    image (B, C, H, W), planes (B, C, sy, sx, at least rows·cols), rows = ⌈H/sy⌉, cols = ⌈W/sx⌉: of
+    the B·C·rows rows of planes, those from first to last are filled with every sx-th pixel of every
+    sy-th row, or with zeros beyond the image. sx is `stride`, or where that is 0 any.
     """
     from numba import types
 

@@ -14,12 +14,13 @@ STRIDES = (2, 4, 8)
 PHASES = """
 def kernel(image, planes, rows, cols, first, last):
     batch, channels, down, across, size = planes.shape
+    across = {stride} or across
     height, width = image.shape[2:]
     to_batch, to_channel, to_row, to_pixel = image.strides
     from_batch, from_channel, from_row, to_phase, item = planes.strides
     whole = width // across if {split} and to_pixel == item and width >= across * {lanes} else 0
     for job in range(first, last):
-        b, c, y = job // (channels * rows), job // rows % channels, job % rows
+        b, c, y = job // rows // channels, job // rows % channels, job % rows
         # Unsigned, so that no index counts from the end.
         start, step = np.uint64(y * cols), np.uint64(across)
         for i in range(down):
@@ -32,7 +33,7 @@ def kernel(image, planes, rows, cols, first, last):
                 last_one = (whole - {lanes}) * item
                 split(line + across * last_one, target + last_one, to_phase, 1)
             for j in range(across):
-                inside = min(cols, (width - j + across - 1) // across) if source < height else 0
+                inside = (width - j + across - 1) // across if source < height else 0
                 for x in range(np.uint64(min(whole, inside)), np.uint64(inside)):
                     planes[b, c, i, j, start + x] = image[b, c, source, np.uint64(j) + x * step]
                 for x in range(np.uint64(inside), np.uint64(cols)):
@@ -42,7 +43,7 @@ def kernel(image, planes, rows, cols, first, last):
 
 def source(stride: int, itemsize: int) -> str:
     """Write the kernel for a stride across."""
-    return PHASES.format(lanes=REGISTER // itemsize, split=stride in STRIDES)
+    return PHASES.format(lanes=REGISTER // itemsize, split=stride in STRIDES, stride=stride)
 
 
 def split(stride: int, itemsize: int) -> Any:
