@@ -166,15 +166,19 @@ def problem_of(
     weighting: Weighting = "none",
 ) -> Problem:
     """Check two tensors against each other and describe their comparison."""
-    _check_tensors(image, kernel)
+    for name, tensor in (("image", image), ("kernel", kernel)):
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
+                f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
+            )
     return _problem(
-        tuple(image.shape),
-        tuple(kernel.shape),
+        (tuple(image.shape), tuple(kernel.shape)),
+        (image.dtype, kernel.dtype),
+        (image.device, kernel.device),
         _hashable(stride),
         _hashable(padding),
         _hashable(dilation),
-        image.dtype,
-        image.device,
         weighting,
         torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
     )
@@ -184,18 +188,27 @@ def _hashable(value: Padding) -> Padding:
     return tuple(value) if isinstance(value, list) else value
 
 
+Shape = tuple[int, ...]
+
+
 @lru_cache(maxsize=512)
 def _problem(
-    image: tuple[int, ...],
-    kernel: tuple[int, ...],
+    shapes: tuple[Shape, Shape],
+    dtypes: tuple[torch.dtype, torch.dtype],
+    devices: tuple[torch.device, torch.device],
     stride: IntOrPair,
     padding: Padding,
     dilation: IntOrPair,
-    dtype: torch.dtype,
-    device: torch.device,
     weighting: Weighting,
     grad: bool,
 ) -> Problem:
+    _check_shapes(*shapes)
+    _check_dtypes(*dtypes)
+    if devices[0] != devices[1]:
+        raise ValueError(
+            f"`image` is on {devices[0]} and `kernel` is on {devices[1]}; move one with .to()"
+        )
+    image, kernel = shapes
     strides, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
     size = kernel[-2], kernel[-1]
     top, bottom, left, right = _pads(padding, size, strides, dilations)
@@ -208,43 +221,33 @@ def _problem(
         stride=strides,
         pads=(top, bottom, left, right),
         dilation=dilations,
-        dtype=dtype,
-        device=device,
+        dtype=dtypes[0],
+        device=devices[0],
         weighting=weighting,
         grad=grad,
     )
 
 
-def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
-    for name, tensor, shapes in (
+def _check_shapes(image: Shape, kernel: Shape) -> None:
+    for name, shape, known in (
         ("image", image, "(C, H, W) or (B, C, H, W)"),
         ("kernel", kernel, "(C, h, w) or (N, C, h, w)"),
     ):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(
-                f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
-                f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
-            )
-        if tensor.dim() not in (3, 4):
-            raise ValueError(f"`{name}` must have shape {shapes}, got {tuple(tensor.shape)}")
-        if tensor.dtype not in DTYPES:
+        if len(shape) not in (3, 4):
+            raise ValueError(f"`{name}` must have shape {known}, got {shape}")
+        if 0 in (shape[-3:] if name == "image" else shape):
+            raise ValueError(f"`{name}` is empty: its shape is {shape}")
+    if image[-3] != kernel[-3]:
+        raise ValueError(
+            f"`image` has {image[-3]} channels and `kernel` has {kernel[-3]}, in shapes {image} "
+            f"and {kernel}; both need the same number"
+        )
+
+
+def _check_dtypes(image: torch.dtype, kernel: torch.dtype) -> None:
+    for name, dtype in (("image", image), ("kernel", kernel)):
+        if dtype not in DTYPES:
             known = ", ".join(map(name_of, DTYPES))
-            raise TypeError(
-                f"`{name}` has dtype {tensor.dtype}; convert it with .to() to one of {known}"
-            )
-        required = tensor.shape[1:] if name == "image" and tensor.dim() == 4 else tensor.shape
-        if 0 in required:
-            raise ValueError(f"`{name}` is empty: its shape is {tuple(tensor.shape)}")
-    if image.dtype is not kernel.dtype:
-        raise TypeError(
-            f"`image` is {image.dtype} and `kernel` is {kernel.dtype}; convert one with .to()"
-        )
-    if image.device != kernel.device:
-        raise ValueError(
-            f"`image` is on {image.device} and `kernel` is on {kernel.device}; move one with .to()"
-        )
-    if image.shape[-3] != kernel.shape[-3]:
-        raise ValueError(
-            f"`image` has {image.shape[-3]} channels and `kernel` has {kernel.shape[-3]}, in "
-            f"shapes {tuple(image.shape)} and {tuple(kernel.shape)}; both need the same number"
-        )
+            raise TypeError(f"`{name}` has dtype {dtype}; convert it with .to() to one of {known}")
+    if image is not kernel:
+        raise TypeError(f"`image` is {image} and `kernel` is {kernel}; convert one with .to()")
