@@ -45,11 +45,15 @@ def test_auto_runs_the_plan(metric):
         ("loop", 336 * (3 * 36 + 150), 336),
         ("unfold", 336 * (3 * 36 + 150), 85),
         ("shift", 336 * (3 * 36 + 150), 118),
-        # Each row is computed as wide as the image, 9 instead of 7 sums; by one thread.
-        ("fused", 2 * (3 * 48 * 9 * 36 + 60 * 4 * 336), 3),
+        # Each row is computed as wide as the image, 9 instead of 7 sums, by one thread; and stored.
+        ("fused", 2 * 3 * 48 * 9 * 36 + 60 * 4 * 336, 3),
         # A multiplication and an addition, for 8 templates although there are 4; adding the terms;
-        # centring 2·3·9·9 pixels.
-        ("conv2d", 2 * 2 * 84 * 36 * 4 + (150 * 4 + 650) * 84 + 150 * 486, 50),
+        # centring 2·3·9·9 pixels; arranging the templates.
+        (
+            "conv2d",
+            2 * 2 * 84 * 36 * 4 + (150 * 4 + 650) * 84 + 150 * 486 + 350 * 8 * 36,
+            64,
+        ),
         # One pair of tiles of 16·16: 3 channels' and 4 templates' transforms, 4·3 products and as
         # many spectra; and the finished sums.
         ("fft", 256 * (3 * 16 + 4 * (16 + 9)) * 129 // 128 + 256 * 12 * 8 + 30 * 336, 116),

@@ -82,16 +82,18 @@ def work(problem: Problem, metric: Metric) -> Work:
     dtype = algebra.value_dtype(problem, metric)
     # float64 on a CPU goes through a copy of every window (im2col).
     unfolded = problem.taps if problem.device.type == "cpu" and dtype is torch.float64 else 0
-    # The terms are added, which takes as long as hundreds of products, as does centring.
-    added = 600 if problem.value_range else 150
+    # The terms are added, which takes as long as hundreds of products, as do centring and arranging
+    # templates for torch.
+    added = 500 if problem.value_range else 150
     return Work(
         # torch computes several templates side by side, and one in the time of as many.
         operations=2 * metric.expansion.crosses * windows * max(8, problem.templates) * problem.taps
         + (added * problem.templates + 800 - added) * windows
-        + 150 * pixels * problem.channels,
+        + 150 * pixels * problem.channels
+        + 350 * (problem.templates + 4) * problem.taps,
         bytes=dtype.itemsize
         * (pixels * (3 * problem.channels + 4) + windows * (4 * problem.templates + unfolded)),
-        steps=50 + 22 * _extra_blocks(problem, metric),
+        steps=64 + 22 * _extra_blocks(problem, metric),
     )
 
 

@@ -181,7 +181,7 @@ REARRANGED = 2**21
 _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
 
 #: Sums that instructions could compute while a row of them is begun.
-START = 70
+START = 130
 
 #: Taps of all windows from which on instructions pay for what is to be done at Python first, for
 #: each phase of the columns.
@@ -216,12 +216,14 @@ def work(problem: Problem, metric: Metric) -> Work:
     per_tap = _PER_TAP[way]
     if way in ("dot", "min") and problem.stride[0] > 1:
         per_tap *= 1.8  # no rows of windows are summed together
-    operations = math.ceil(per_tap * computed * problem.taps) + moving
+    summing = math.ceil(per_tap * computed * problem.taps)
     return Work(
-        # What isn't worth sharing takes one thread twice as long, the rest a thread's waking.
-        operations=operations + min(operations, threads.WORTH_SHARING),
+        # What isn't worth sharing takes one thread twice as long; the rest waits for another to
+        # wake, which may take longer than where to share begins to pay.
+        operations=summing + min(summing, 2 * threads.WORTH_SHARING) + moving,
         bytes=3 * maps * sums + copies * image * itemsize + gradients,
-        steps=3 if way == "pointwise" else 4,
+        # Each phase of the columns is spread and summed by calls of its own.
+        steps=3 if way == "pointwise" else 4 + 3 * problem.stride[1],
     )
 
 
