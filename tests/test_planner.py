@@ -51,7 +51,7 @@ def test_auto_runs_the_plan(metric):
         # centring 2·3·9·9 pixels; arranging the templates.
         (
             "conv2d",
-            2 * 2 * 84 * 36 * 4 + (150 * 4 + 650) * 84 + 150 * 486 + 350 * 8 * 36,
+            2 * 2 * 84 * 36 * 4 + (150 * 4 + 650) * 84 + 150 * 486 + 250 * 8 * 36,
             64,
         ),
         # One pair of tiles of 16·16: 3 channels' and 4 templates' transforms, 4·3 products and as

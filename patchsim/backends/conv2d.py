@@ -90,7 +90,7 @@ def work(problem: Problem, metric: Metric) -> Work:
         operations=2 * metric.expansion.crosses * windows * max(8, problem.templates) * problem.taps
         + (added * problem.templates + 800 - added) * windows
         + 150 * pixels * problem.channels
-        + 350 * (problem.templates + 4) * problem.taps,
+        + 250 * (problem.templates + 4) * problem.taps,
         bytes=dtype.itemsize
         * (pixels * (3 * problem.channels + 4) + windows * (4 * problem.templates + unfolded)),
         steps=64 + 22 * _extra_blocks(problem, metric),

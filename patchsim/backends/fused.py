@@ -183,6 +183,10 @@ _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
 #: Sums that instructions could compute while a row of them is begun.
 START = 130
 
+#: Phases of an image, times a pixel's bytes, of which a tap takes twice as long: runs of all of
+#: them share the first-level cache.
+FAR = 240
+
 #: Taps of all windows from which on instructions pay for what is to be done at Python first, for
 #: each phase of the columns.
 _WORTH_INSTRUCTIONS = 2**22
@@ -216,6 +220,8 @@ def work(problem: Problem, metric: Metric) -> Work:
     per_tap = _PER_TAP[way]
     if way in ("dot", "min") and problem.stride[0] > 1:
         per_tap *= 1.8  # no rows of windows are summed together
+    elif way == "pointwise":
+        per_tap *= 1 + (math.prod(problem.stride) - 1) * itemsize / FAR
     summing = math.ceil(per_tap * computed * problem.taps)
     return Work(
         # What isn't worth sharing takes one thread twice as long; the rest waits for another to
