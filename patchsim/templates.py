@@ -5,13 +5,23 @@ indices Numba knows not to be negative: only then does it vectorise them.
 """
 
 #: Sums d(p, k) of every window (or, of gradients, for every pixel): see `patchsim.jit.kernel`.
+#:
+#: Processors take loads for those of what is being stored if addresses differ by whole pages of
+#: 4096 bytes, and let them wait: so sums lie most of a page behind the pixels that are read.
 SLIDE = """
+@njit
+def apart(space, size, pixels, first):
+    here = np.int64(space.ctypes.data)
+    away = (np.int64(pixels.ctypes.data) + first * pixels.itemsize + 3072 - here) % 4096
+    begin = (away + -(here + away) % 64) // space.itemsize
+    return space[begin : begin + size]
+
 def kernel(shifted, {fixed_argument}offsets, values, {weights_argument}sums, place, pitch, rows, \
 chunk, first, last):
     batch, origin, start = place
     templates, taps = values.shape
     width = sums.shape[3]
-    part = np.empty(chunk, np.{part})
+    part = apart(np.empty(chunk + 4160, np.{part}), chunk, shifted, origin + offsets[0])
     total = np.empty(chunk, np.{total})
     for y in range(first, last, rows):
         length = (min(rows, last - y) - 1) * pitch + width
