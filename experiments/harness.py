@@ -37,8 +37,9 @@ from patchsim import rates
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-#: Seconds of a turn of a contestant, who is called so often as to fill it.
-BURST = 0.02
+#: Seconds of a turn of a contestant, who is called so often as to fill it; and of a call that the
+#: marks of the one before don't change by much.
+BURST, LONG = 0.02, 0.5
 PACKAGES = ("torch", "numpy", "numba", "opencv-python-headless", "scikit-image", "scipy")
 
 Row = dict[str, Any]
@@ -117,19 +118,20 @@ def interleave(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str
     """Return milliseconds a call, one mean a turn, after one call to warm up.
 
     Contestants take turns, in an order drawn anew each time, so that a drift of the machine's speed
-    touches all alike. A turn's calls are made twice and the second time counts, as the one before
-    leaves its mark for up to 20 ms: threads that spin while they wait for more work, memory that
-    goes back to the system.
+    touches all alike. A turn's calls, unless long, are made twice and the second time counts, as
+    the one before leaves its mark for up to 20 ms: threads that spin while they wait for more work,
+    memory that goes back to the system.
     """
     order, shuffle = list(runs), random.Random(0).shuffle
     for run in runs.values():
         run()
-    calls = {name: max(1, round(BURST / seconds(run, 1))) for name, run in runs.items()}
+    alone = {name: seconds(run, 1) for name, run in runs.items()}
+    calls = {name: max(1, round(BURST / time)) for name, time in alone.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(turns):
         shuffle(order)
         for name in order:
-            if calls[name] > 1:
+            if alone[name] < LONG:
                 seconds(runs[name], calls[name])
             times[name].append(1e3 * seconds(runs[name], calls[name]))
     return times

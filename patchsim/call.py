@@ -24,7 +24,7 @@ from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weight
 from patchsim.weights import read_weight, total_weight
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # frozen, it would take a microsecond more to make
 class Call:
     """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images."""
 

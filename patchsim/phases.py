@@ -19,8 +19,8 @@ def kernel(image, planes, rows, cols, first, last):
     to_batch, to_channel, to_row, to_pixel = image.strides
     from_batch, from_channel, from_row, to_phase, item = planes.strides
     whole = width // across if {split} and to_pixel == item and width >= across * {lanes} else 0
-    for job in range(first, last):
-        b, c, y = job // rows // channels, job // rows % channels, job % rows
+    b, c, y = first // rows // channels, first // rows % channels, first % rows
+    for _ in range(first, last):
         # Unsigned, so that no index counts from the end.
         start, step = np.uint64(y * cols), np.uint64(across)
         for i in range(down):
@@ -38,6 +38,11 @@ def kernel(image, planes, rows, cols, first, last):
                     planes[b, c, i, j, start + x] = image[b, c, source, np.uint64(j) + x * step]
                 for x in range(np.uint64(inside), np.uint64(cols)):
                     planes[b, c, i, j, start + x] = 0
+        y += 1
+        if y == rows:
+            c, y = c + 1, 0
+            if c == channels:
+                b, c = b + 1, 0
 """
 
 

@@ -52,8 +52,10 @@ chunk, first, last):
                 for row in range(left // pitch, (left + size - 1) // pitch + 1):
                     begin = max(left, row * pitch)
                     end = min(left + size, row * pitch + width)
-                    for q in range(begin, end):
-                        sums[batch, n, y + row, q - row * pitch] = total[q - left]
+                    own = total[begin - left : end - left]
+                    line = sums[batch, n, y + row, begin - row * pitch : end - row * pitch]
+                    for q in range(line.size):
+                        line[q] = own[q]
 """
 
 #: Sums of products over all windows, for every tap: see `patchsim.jit.kernel`.
