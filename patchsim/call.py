@@ -63,15 +63,15 @@ class Call:
             error = converted(error, 3 + error, self.map_dtype)
         return error
 
-    def least(self) -> tuple[Tensor, Tensor]:
+    def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
 
-        NaN or inf: no match.
+        NaN or inf: no match. The image's sums and moments may be `off` those to be bounded.
         """
         errors: tuple[float, ...] = ()
         if self.weight is None:
-            errors = tuple(self.worst("sum").tolist())
-        backend = self._adapted("mean", Score(self.map_dtype, similarity=True), errors)
+            errors = tuple((off + self.worst("sum")).tolist())
+        backend = self._adapted("mean", Score(self.map_dtype, similarity=True), errors, off)
         with torch.no_grad():
             bounds, distances = self._run(backend.run, _as_it_is, backend).chunk(2, 1)
         return bounds, distances
@@ -129,7 +129,11 @@ class Call:
         return tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
 
     def _adapted(
-        self, reduction: Reduction, score: Score, errors: tuple[float, ...] | None = None
+        self,
+        reduction: Reduction,
+        score: Score,
+        errors: tuple[float, ...] | None = None,
+        off: float = 0.0,
     ) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
@@ -137,7 +141,7 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        return adapt(self.backend, self.metric, self.span, score, errors)
+        return adapt(self.backend, self.metric, self.span, score, errors, off)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map, or the sums that a statistic is made of."""

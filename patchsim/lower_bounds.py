@@ -114,7 +114,7 @@ class LowerBounds:
 def of_maps(call: Call) -> list[LowerBounds]:
     """Bound the distances of one image to each template by the call's own map."""
     if isinstance(call.metric, Statistic):
-        return _of_statistic(call)
+        return settled(call, of_statistic(call))
     metric = _unfinished(call.metric)
     call = dataclasses.replace(call, metric=metric)
     maps, cell = arrays(call.map("mean", similarity=False)), size_of(call.problem)
@@ -149,7 +149,12 @@ def sharper(call: Call) -> list[LowerBounds]:
     return of_maps(dataclasses.replace(call, problem=problem))
 
 
-def _of_statistic(call: Call) -> list[LowerBounds]:
+def of_statistic(call: Call, off: float = 0.0) -> list[LowerBounds]:
+    """Bound by a map of similarities.
+
+    `off` is how far the image's sums and moments may be from those to be bounded. The bound of
+    windows of which nothing is known is -1.
+    """
     peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
     cell = size_of(call.problem)
     least, most = _ORDINARY.get(call.problem.dtype, _ORDINARY_DOUBLE)
@@ -159,14 +164,13 @@ def _of_statistic(call: Call) -> list[LowerBounds]:
         # Bounds of rounding errors don't hold: all windows are looked at.
         size = call.problem.map_size
         return [LowerBounds(np.full(size, -1.0), cell) for _ in range(call.problem.templates)]
-    maps, distances = map(arrays, call.least())
+    maps, distances = map(arrays, call.least(off))
     # What rounding adds to numbers of at most 2, and that of the similarity itself.
     slack = 4 * float(np.finfo(maps.dtype).eps) + 2.0**-40
-    found = [
+    return [
         LowerBounds(values, cell, slack=slack + more, likely=likely)
         for values, likely, more in zip(maps, distances, _of_templates(call), strict=True)
     ]
-    return settled(call, found)
 
 
 def _of_templates(call: Call) -> list[float]:
@@ -192,23 +196,30 @@ def _of_templates(call: Call) -> list[float]:
 def settled(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
     """Settle windows of which nothing is known, whose bounds are -1, if there are many.
 
-    They are mostly flat, which rounding hides: zncc's distance of those is 1. Others are measured,
-    as they would have to be anyway.
+    They are mostly flat, which rounding hides. Others are measured, as they would have to be.
     """
+    without_flat = settle_flat(call, found)
+    if without_flat is found:
+        return found
+    for n, own in enumerate(without_flat):
+        if own.count(-0.5) <= EXPECTED:
+            row, col = places = own.within(-0.5)
+            down, across = call.problem.stride
+            own.values[places] = Direct(call, n).distances(row * down, col * across)
+    return [dataclasses.replace(own) for own in without_flat]
+
+
+def settle_flat(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
+    """Settle flat windows, whose distance by zncc is 1, if nothing is known of many."""
     problem = call.problem
     plain = problem.weighting == "none" and not any(problem.overhang) and jit.usable(problem)
     if call.metric is not ZNCC or not plain or max(own.count(-0.5) for own in found) < FEW:
         return found
     image = call.image.detach().to(torch.uint8 if problem.dtype is torch.bool else call.image.dtype)
     flat = flat_windows(image, problem.kernel_size, problem.stride)
-    for n, own in enumerate(found):
+    for own in found:
         np.putmask(own.values, flat, 1)
-        left = dataclasses.replace(own)  # whose cells aren't known yet
-        if left.count(-0.5) <= EXPECTED:
-            row, col = places = left.within(-0.5)
-            down, across = problem.stride
-            own.values[places] = Direct(call, n).distances(row * down, col * across)
-    return [dataclasses.replace(own) for own in found]
+    return [dataclasses.replace(own) for own in found]  # whose cells aren't known yet
 
 
 def arrays(maps: Tensor) -> Array:

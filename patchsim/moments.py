@@ -37,12 +37,14 @@ def adapt(
     data_range: float,
     score: Score,
     errors: tuple[float, ...] | None = None,
+    off: float = 0.0,
 ) -> Backend:
     """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it.
 
-    Or lower bounds on the distances of all windows to each template, given the errors of its sums.
+    Or lower bounds on the distances of all windows to each template, given the errors of its sums,
+    and how far moments are `off` beyond rounding.
     """
-    adapted = _Adapted(backend, statistic, data_range, score, errors or ())
+    adapted = _Adapted(backend, statistic, data_range, score, errors or (), off)
     run = adapted.run if errors is None else adapted.least
     return dataclasses.replace(backend, run=run, error=adapted.error, work=adapted.work)
 
@@ -54,6 +56,7 @@ class _Adapted:
     range: float
     score: Score
     errors: tuple[float, ...]
+    off: float
 
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
@@ -87,7 +90,8 @@ class _Adapted:
                 if problem.value_range is None:
                     share = 16 * (problem.taps + 8) * 2.0**-53
                 errors = np.array(self.errors)
-                return self._scores(run, (errors, share), problem, image, kernel, sums)
+                wanted = errors, share, max(self.off, 2.0**-1000)
+                return self._scores(run, wanted, problem, image, kernel, sums)
         distances = 1 - self.run(metric, problem, image, kernel, weight).double()
         error = self.error(metric, problem, image, kernel, weight)
         # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.

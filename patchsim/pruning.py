@@ -29,7 +29,7 @@ from patchsim.correlated_blocks import deviations, pooled
 from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
-from patchsim.metrics.base import Metric
+from patchsim.metrics.base import Metric, Statistic
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
 from patchsim.problem import Problem
@@ -94,7 +94,9 @@ def cost(problem: Problem) -> float:
 
 def affordable(call: Call, share: float = MEASURING) -> int:
     """Return how many windows can be measured in a share of the time of the call's map."""
-    most = share * seconds(call) / (call.problem.taps * PER_TAP)
+    # The moments of a statistic take as long as its sums.
+    time = seconds(call) * (2 if isinstance(call.metric, Statistic) else 1)
+    most = share * time / (call.problem.taps * PER_TAP)
     return int(min(most, _windows(call.problem)))
 
 

@@ -15,8 +15,9 @@ from patchsim.metrics.base import Statistic
 
 #: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
 #: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
-#: For bounds, `similarity` are two arguments: errors (N,) of the sums, and the share of pp + kk by
-#: which moments may be off; output is (B, 2N, Ho, Wo), bounds first, then distances.
+#: For bounds, `similarity` are three arguments: errors (N,) of the sums, the share of pp + kk by
+#: which moments may be off, and by how much more, which isn't 0; output is (B, 2N, Ho, Wo), bounds
+#: first, then distances.
 Kernel = Callable[..., None]
 
 
@@ -89,13 +90,13 @@ _SCORE = """
 #: has no rounding, and the bound is -1. It is at most 2, which bounds what rounding adds to it. And
 #: the distance.
 _BOUND = """
-                    change, tiny = share_off * (energy + kk[n]), 1e-300
+                    change = share_off * (energy + kk[n])
                     off, error = errors[n] / 2 + change, errors[n]
                     most, known, corners = -1.0, True, {corners}
                     for corner in range(corners):
                         up, more = 1 - corner // 2 * 2, corner % 2 * 2 - 1
                         here_at = at(
-                            total, whole[x], k, energy + more * (change + tiny), kk[n],
+                            total, whole[x], k, energy + more * (change + more_off), kk[n],
                             cross + up * off, squares[x], mean_kk, products[x],
                             value - up * error, -np.inf, span,
                         )
@@ -123,7 +124,7 @@ def kernel(
     maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
     given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
     numbers = [types.float64] * 3
-    scoring = (types.float64[::1], types.float64) if bound else (types.boolean,)
+    scoring = (types.float64[::1], types.float64, types.float64) if bound else (types.boolean,)
     arguments = (
         given,
         maps,
@@ -144,7 +145,7 @@ def kernel(
     corners = 2 if statistic.falling else 4
     finish = _BOUND.format(corners=corners) if bound else _SCORE
     source = _SOURCE.format(
-        arguments="errors, share_off" if bound else "similarity",
+        arguments="errors, share_off, more_off" if bound else "similarity",
         finish=finish.strip(),
     )
     try:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchsim import lower_bounds, pruning
+from patchsim import channel_sums, lower_bounds, pruning
 from patchsim.best_first import Found, Windows, best_first
 from patchsim.call import Call
 from patchsim.direct import Direct
 from patchsim.lower_bounds import LowerBounds
+from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.suppression import Array, Suppression
 
 
@@ -51,6 +52,30 @@ class Group:
     directs: list[Direct]
     bounds: list[LowerBounds]
     sharper: list[Way]
+    _places: tuple[tuple[float, bool], list[tuple[Array, Array]]] | None = None
+
+    def leaves_many(self, limit: float, *, alone: bool) -> bool:
+        """Tell whether to measure what its bounds leave takes longer than to sharpen them."""
+        most = pruning.affordable(self.call, self.sharper[0].share)
+        if sum(bounds.uncertain(limit, most) for bounds in self.bounds) <= most:
+            return False
+        return not alone or sum(len(row) for row, _ in self.places(limit, alone=True)) > most
+
+    def places(self, limit: float, *, alone: bool) -> list[tuple[Array, Array]]:
+        """List the rows and columns of windows of each template that may be that near.
+
+        If only one match is wanted, those that repeat the one before them needn't be looked at.
+        """
+        if self._places is None or self._places[0] != (limit, alone):
+            pairs = zip(self.bounds, self.directs, strict=True)
+            found = [b.within(limit, direct.repeats if alone else None) for b, direct in pairs]
+            self._places = (limit, alone), found
+        return self._places[1]
+
+    def sharpen(self) -> None:
+        """Bound in the next way."""
+        way, *self.sharper = self.sharper
+        self.bounds, self._places = way.bound(self.call), None
 
 
 def group(call: Call, members: list[int]) -> Group:
@@ -63,9 +88,14 @@ def group(call: Call, members: list[int]) -> Group:
 def _ways(call: Call) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
     blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, pruning.MEASURING)
-    promising = pruning.possible(call) and pruning.promising(call)
     sharper = [Way(lower_bounds.sharper, 2.0)] if lower_bounds.sharpens(call) else []
-    return [*[blocks] * promising, maps, *sharper]
+    channels = []
+    if channel_sums.possible(call) and channel_sums.promising(call):
+        channels = [Way(channel_sums.of_channels, pruning.MEASURING)]
+    if channels and call.metric is ZNCC:  # of which blocks are as slow
+        return [*channels, maps, *sharper]
+    promising = pruning.possible(call) and pruning.promising(call)
+    return [*[blocks] * promising, *channels, maps, *sharper]
 
 
 class Survey:
@@ -81,7 +111,7 @@ class Survey:
         found: list[Found] = []
         seeds = [] if k is None else self._seeds(k, max_overlap)
         for limit in _limits(seeds, k, most):
-            if self._replace_bounds(limit):
+            if self._replace_bounds(limit, alone=k == 1):
                 return self.matches(k, most, max_overlap)
             windows = self._windows(limit, alone=k == 1)
             measure = self._measure(windows, limit)
@@ -90,15 +120,13 @@ class Survey:
                 break
         return found
 
-    def _replace_bounds(self, limit: float) -> bool:
+    def _replace_bounds(self, limit: float, *, alone: bool) -> bool:
         """Bound more sharply where bounds leave too many windows; tell whether any were."""
         changed = False
         for own in self.groups:
-            if own.sharper:
-                way, *others = own.sharper
-                most = pruning.affordable(own.call, way.share)
-                if sum(b.uncertain(limit, most) for b in own.bounds) > most:
-                    own.bounds, own.sharper, changed = way.bound(own.call), others, True
+            if own.sharper and own.leaves_many(limit, alone=alone):
+                own.sharpen()
+                changed = True
         return changed
 
     def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
@@ -119,15 +147,13 @@ class Survey:
         return [own.distance for own in found]
 
     def _windows(self, limit: float, *, alone: bool) -> Windows:
-        """List the windows whose bounds allow that distance.
-
-        If only one match is wanted, those that repeat the one before them needn't be looked at.
-        """
+        """List the windows whose bounds allow that distance; see `Group.places`."""
         parts = []
-        for n, direct, bounds in self._each():
-            row, col = bounds.within(limit, direct.repeats if alone else None)
-            lower = bounds(bounds.values[row, col])
-            parts.append(Windows(np.full(len(row), n), row, col, lower))
+        for own in self.groups:
+            found = zip(own.members, own.bounds, own.places(limit, alone=alone), strict=True)
+            for n, bounds, (row, col) in found:
+                lower = bounds(bounds.values[row, col])
+                parts.append(Windows(np.full(len(row), n), row, col, lower))
         return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
 
     def _measure(self, windows: Windows, limit: float) -> Callable[[Array], Array]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchsim import lower_bounds, pruning
+from patchsim import channel_sums, lower_bounds, pruning
 from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
@@ -67,6 +67,8 @@ def _search(
     call = read(image[None], kernel[None], metric, (1, 0, 1), weight, 1, backend).ready()
     if pruning.possible(call):
         pruning.of_blocks(call)
+    if channel_sums.possible(call):
+        channel_sums.of_channels(call)
     if lower_bounds.sharpens(call):
         lower_bounds.sharper(call)
     for equal in (flat_windows, repeating):

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import correlated_blocks, lower_bounds, overlap_save, pruning
+from patchsim import channel_sums, correlated_blocks, lower_bounds, overlap_save, pruning
 from patchsim.backends import fft
 from patchsim.call import read
 from patchsim.direct import Direct
@@ -66,6 +66,20 @@ def test_blocks(metric, dtype, data, side):
     assert_below(bounds, *exact_means(case, metric, call))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
+@settings(max_examples=50)
+@given(st.data())
+def test_channels(metric, dtype, data):
+    case = searched(data.draw(cases(dtype)))
+    case = dataclasses.replace(case, weight=None)
+    assume(min(case.kernel.shape[2:]) > 1)
+    geometry = case.stride, 0, 1
+    call = read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    assert channel_sums.possible(call)
+    assert_below(channel_sums.of_channels(call), *exact_means(case, metric, call))
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2", "l4"])
 @settings(max_examples=50)
@@ -99,6 +113,33 @@ def test_blocks_of_zncc(dtype, data, side):
     call = read(case.image, case.kernel, "zncc", geometry, None, case.data_range, "auto")
     largest = 2 ** int(math.log2(min(side, *call.problem.kernel_size)))
     assert_below_direct(call, correlated_blocks.of_blocks(call, largest))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@settings(max_examples=100)
+@given(st.data())
+def test_channels_of_zncc(dtype, data):
+    case = searched(data.draw(cases(dtype)))
+    case = dataclasses.replace(case, weight=None)
+    assume(min(case.kernel.shape[2:]) > 1)
+    geometry = case.stride, 0, 1
+    call = read(case.image, case.kernel, "zncc", geometry, None, case.data_range, "auto")
+    assert_below_direct(call, channel_sums.of_channels(call))
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 9999), st.integers(-30, -10), st.integers(-30, 0), st.integers(0, 10))
+def test_channels_that_hardly_vary(seed, variation, colour, level):
+    """About a level that dwarfs that; together or against one another, or by their colour."""
+    random = np.random.default_rng(seed)
+    image = 2.0**level + 2.0**variation * random.normal(size=(1, 1, 24, 26)).repeat(3, 1)
+    image[:, 0] += 2.0**colour * random.normal(size=(24, 26)) * (np.arange(26) > 13)
+    image[:, 1] = 2 * 2.0**level - image[:, 0] if seed % 3 == 0 else image[:, 1]
+    kernel = image[:, :, 5:12, 9:18] + 2.0**variation * random.normal(size=(1, 3, 7, 9)) / 8
+    kernel = kernel if seed % 2 else random.random((1, 3, 1, 1)) + random.normal(size=(1, 3, 7, 9))
+    tensors = torch.from_numpy(image), torch.from_numpy(kernel)
+    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto")
+    assert_below_direct(call, channel_sums.of_channels(call))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
@@ -212,6 +253,17 @@ def test_smooth_images_are_pruned(metric):
     [bounds] = pruning.of_blocks(call)
     best = patchsim.distance(image, kernel, metric).min()
     assert bounds.count(float(best)) < 1000
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "zncc"])
+def test_sums_of_channels_prune_noise(metric):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 300, 400, generator=generator)
+    kernel = image[:, 100:132, 200:232] + 0.02 * torch.randn(3, 32, 32, generator=generator)
+    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
+    assert channel_sums.promising(call) == (metric == "l1")  # of a map that takes milliseconds
+    [bounds] = channel_sums.of_channels(call)
+    assert bounds.count(float(patchsim.distance(image, kernel, metric).min())) == 1
 
 
 def test_what_cannot_be_pruned():

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import cells, direct, pruning
+from patchsim import cells, channel_sums, direct, pruning
 from patchsim.bounds import gamma
 from patchsim.images import read_images
 from patchsim.metrics import METRICS, Metric
@@ -144,13 +144,14 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
 @settings(max_examples=60)
-@given(searches(), st.sampled_from([1, 2, 4]), st.sampled_from([1, 8, 4096]))
+@given(searches(), st.sampled_from([0, 1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
-    """Blocks of any size, and windows that repeat others looked for however few there are."""
+    """Blocks of any size, or channels; and windows that repeat others looked for, however few."""
     means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
     with (
-        mock.patch.object(pruning, "promising", return_value=True),
+        mock.patch.object(pruning, "promising", return_value=side > 0),
+        mock.patch.object(channel_sums, "promising", return_value=True),
         mock.patch.object(pruning, "affordable", return_value=2**62),
         mock.patch.object(
             pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
@@ -163,8 +164,8 @@ def test_pruning_changes_nothing(metric, case, side, many):
 
 @pytest.mark.parametrize("metric", ROUNDED)
 @settings(max_examples=30)
-@given(searches())
-def test_a_search_of_rounded_scores_is_greedy(metric, case):
+@given(searches(), st.booleans())
+def test_a_search_of_rounded_scores_is_greedy(metric, case, channels):
     """Whose order is that of exact scores, up to the rounding of float64."""
     if metric == "hsv" and len(case["image"]) == 1:
         case["image"] = case["image"].expand(3, -1, -1)
@@ -172,7 +173,9 @@ def test_a_search_of_rounded_scores_is_greedy(metric, case):
     pairs = [rounded(metric, case["image"], k, case["stride"]) for k in case["kernel"]]
     scores, errors = zip(*pairs, strict=True)
     sizes = [tuple(k.shape[1:]) for k in case["kernel"]]
-    assert_greedy(found_by(case, metric), scores, sizes, slack=2 * max(errors), **rest(case))
+    with mock.patch.object(channel_sums, "promising", return_value=channels):
+        found = found_by(case, metric)
+    assert_greedy(found, scores, sizes, slack=2 * max(errors), **rest(case))
 
 
 UNIT = 2.0**-53
@@ -326,23 +329,28 @@ def test_windows_with_nan_or_inf_never_match(metric, value):
     assert len(found) == 81 - 16
     image[:] = value
     assert len(patchsim.find(image, kernel, metric, k=None)) == 0
-    with mock.patch.object(pruning, "promising", return_value=True):
-        assert len(patchsim.find(image, kernel, metric, k=None)) == 0
+    for bounds in (pruning, channel_sums):
+        with mock.patch.object(bounds, "promising", return_value=True):
+            assert len(patchsim.find(image, kernel, metric, k=None)) == 0
 
 
-@example("l2", 1e30, True)
-@example("zncc", 1e30, False)
+@example("l2", 1e30, pruning)
+@example("l2", 1e30, channel_sums)
+@example("zncc", 1e30, None)
 @given(
     st.sampled_from(["l1", "l2", "zncc", "ncc"]),
     st.sampled_from([1e-42, 1e-20, 1.0, 1e15, 1e30]),
-    st.booleans(),
+    st.sampled_from([None, pruning, channel_sums]),
 )
-def test_numbers_of_any_size(metric, size, pruned):
+def test_numbers_of_any_size(metric, size, bounds):
     """Bounds in float32 may overflow or underflow; the copy is found."""
     generator = torch.Generator().manual_seed(0)
     image = (torch.rand(1, 20, 20, generator=generator) * size).float()
     kernel = image[:, 9:17, 3:11]
-    with mock.patch.object(pruning, "promising", return_value=pruned):
+    with (
+        mock.patch.object(pruning, "promising", return_value=bounds is pruning),
+        mock.patch.object(channel_sums, "promising", return_value=bounds is channel_sums),
+    ):
         [match] = patchsim.find(image, kernel, metric)
     assert match.score == 1
     assert torch.equal(image[:, match.y : match.y + 8, match.x : match.x + 8], kernel)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -283,8 +284,10 @@ def gain(kernel: Tensor) -> Tensor:
     and Zeller, Schwankung von Polynomen zwischen Gitterpunkten, 1964).
     """
     kernel = kernel.detach().double()
-    spectra = torch.fft.rfft2(kernel, s=[4 * length for length in kernel.shape[2:]])
-    largest = spectra.abs().square().sum(1).amax((1, 2)).sqrt()
+    # Not by torch, whose threads would wait for more work, and keep the map's from theirs.
+    spectra = np.fft.rfft2(kernel.cpu().numpy(), s=[4 * length for length in kernel.shape[2:]])
+    squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
+    largest = torch.from_numpy(squares).sqrt().to(kernel.device)
     return torch.minimum((1 + 2.0**-20) * 2**0.5 * largest, kernel.abs().sum((1, 2, 3)))
 
 
