@@ -79,9 +79,10 @@ def find(
     -----
     The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
     without weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.pruning` and `patchsim.correlated_blocks`), wherever that is likely to be faster than
-    their map. Otherwise time is that of the map, or of another in float64 where errors of float32
-    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template.
+    `patchsim.pruning` and `patchsim.correlated_blocks`) or, of colour images of floats, of channels
+    (`patchsim.channel_sums`), wherever that is likely to be faster than their map. Otherwise time
+    is that of the map, or of another in float64 where errors of float32 leave too many windows of
+    ncc, zncc, ssim or intersection. Memory is a map or two a template.
 
     Examples
     --------
