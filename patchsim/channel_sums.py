@@ -94,6 +94,8 @@ def adding(dtype: torch.dtype, total: torch.dtype) -> jit.Kernel:
 class CorrelationBounds(LowerBounds):
     """Lower bounds on 1 − zncc that follow from those on 1 − c, which are as `LowerBounds`.
 
+    So are `values` and `likely`.
+
     Attributes
     ----------
     share : float
@@ -106,6 +108,10 @@ class CorrelationBounds(LowerBounds):
         """Return the lower bounds, in float64, of some of the values."""
         cosine = np.clip(1 - super().__call__(values), 0, 1)
         return np.asarray(1 - np.sqrt(1 - self.share * (1 - cosine**2)) - SLACK)
+
+    def uncertain(self, distance: float, most: int) -> int:
+        """Count them all, as the channels themselves tell more."""
+        return self.count(distance, most)
 
     def _limit(self, distance: float) -> float:
         similarity = max(0.0, 1 - distance - 2 * SLACK)
@@ -176,7 +182,7 @@ def _error(channels: int, peak: float, dtype: torch.dtype) -> float:
 def _added(call: Call, dtype: torch.dtype) -> tuple[Call, tuple[float, float]]:
     """Make the call of the sums of channels; and tell the image's least and greatest pixel."""
     problem = dataclasses.replace(call.problem, channels=1, dtype=dtype)
-    image = call.image.detach()
+    image = call.image.detach().to(call.problem.value_dtype)
     planes, (height, width) = Planes(image, (1, 1)), image.shape[2:]
     sums, ends = image.new_empty((1, 1, height, width), dtype=dtype), np.zeros((height, 2))
     layout = (planes.steps[1], planes.pitch), image.shape[1]

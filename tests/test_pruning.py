@@ -266,6 +266,25 @@ def test_sums_of_channels_prune_noise(metric):
     assert bounds.count(float(patchsim.distance(image, kernel, metric).min())) == 1
 
 
+@pytest.mark.parametrize("metric", ["l1", "l2", "zncc"])
+def test_images_of_colours_take_maps(metric):
+    """The sums of their channels repeat."""
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.rand(1, 12, 16, generator=generator).repeat(1, 10, 10)
+    change = torch.randn(1, 120, 160, generator=generator) / 8
+    image = torch.cat([grey + change, grey - change, grey])
+    kernel = image[:, 40:72, 50:82] + 0.01 * torch.randn(3, 32, 32, generator=generator)
+    with (
+        mock.patch.object(pruning, "promising", return_value=False),
+        mock.patch.object(channel_sums, "promising", return_value=True),
+        mock.patch.object(pruning, "affordable", return_value=30),  # of 60 whose sums are alike
+        mock.patch.object(lower_bounds, "of_maps", wraps=lower_bounds.of_maps) as maps,
+    ):
+        [match] = patchsim.find(image, kernel, metric)
+    assert (match.y, match.x) == (40, 50)
+    assert maps.called
+
+
 def test_what_cannot_be_pruned():
     image, kernel = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 16, 16)
     for metric, weight in (("hamming", None), ("ncc", None), ("l1", torch.ones(16, 16))):
