@@ -3,8 +3,9 @@
 A pixel's channels are a block as in `patchsim.pruning` and `patchsim.correlated_blocks`: their sum
 bounds l1 and l2 (Coq: ``block_l1_window``, ``block_l2``) and, by the correlation coefficient c of
 the sums, zncc ≤ √(s·max(c, 0)² + 1 − s), s being their share of a template's variance (Coq:
-``block_zncc``). What bounds a window is a map of one channel, which takes one correlation where the
-call's own takes one a channel; and in photos, whose channels vary together, s is near 1.
+``projected_cosine``, ``block_cosine``). What bounds a window is a map of one channel, which takes
+one correlation where the call's own takes one a channel; and in photos, whose channels vary
+together, s is near 1.
 
 Rounding. A sum of C channels of at most P, computed in float64 and rounded with unit roundoff u, is
 off by at most e = (u + C·2⁻⁵²)·C·P. For l1 that, and as much of the template's, is added to the

@@ -4,9 +4,11 @@ Let P project on what is constant on whole blocks of b·b pixels of all channels
 With the deviations p and k of window and template from their channels' means, a = ‖Pp‖ / ‖p‖,
 s = ‖Pk‖² / ‖k‖² and the cosine c of Pp and Pk, by Cauchy-Schwarz on both parts
 
-    zncc ≤ a·√s·c + √(1 − a²)·√(1 − s) ≤ √(s·max(c, 0)² + 1 − s).
+    zncc ≤ a·√s·c + √(1 − a²)·√(1 − s) ≤ √(s·max(c, 0)² + 1 − s)
 
-c is the correlation coefficient of the sums of blocks: no moment of the window itself is needed.
+(Coq: ``projected_cosine``, ``block_cosine``), and a smaller share bounds zncc, too (Coq:
+``block_cosine_share``). c is the correlation coefficient of the sums of blocks: no moment of the
+window itself is needed.
 
 Rounding, in float64. Sums of blocks err as in `patchsim.pruning`. Where their variance exceeds
 2¹⁵·(n + 8)·u of the energies of window and template, n being the taps, both c and the zncc that is

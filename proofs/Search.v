@@ -109,6 +109,7 @@ Section Zncc.
 Variables (F : rcfType) (T B : finType) (b : T -> B) (w : T -> F).
 
 Hypothesis w_ge0 : forall t, 0 <= w t.
+Add Ring F_ring : (comring_theory F).
 
 (** The values with their mean taken off, scaled to length 1. Its block sums follow from those of
     p and w: sum_(t in B) w p' = (sum_(t in B) w p - mean * sum_(t in B) w) / length. *)
@@ -148,6 +149,97 @@ Theorem block_zncc p k : 0 < variance w p -> 0 < variance w k ->
                         / (\sum_(t | b t == B0) w t)) / 2%:R.
 Proof.
 by move=> p_gt0 k_gt0; rewrite zncc_standard // block_correlation ?standard_unit.
+Qed.
+
+(** Let P project onto some space, p - Pp being orthogonal to it. For vectors p and k of length 1,
+    s = |Pk|^2 and sum w Pp Pk <= c |Pp| |Pk|: sum w p k <= sqrt(s max(c, 0)^2 + 1 - s).
+    With a = |Pp|, Cauchy-Schwarz for p - Pp and k - Pk bounds the sum by
+    max(c, 0) a sqrt(s) + sqrt(1 - a^2) sqrt(1 - s), and (a, sqrt(1 - a^2)) has the length 1. *)
+Theorem projected_cosine (P : (T -> F) -> T -> F) p k (c : F) :
+  (forall x y, \sum_t w t * (P x t * (y t - P y t)) = 0) ->
+  \sum_t w t * p t ^+ 2 = 1 -> \sum_t w t * k t ^+ 2 = 1 ->
+  let s := \sum_t w t * P k t ^+ 2 in
+  \sum_t w t * (P p t * P k t) <= c * Num.sqrt ((\sum_t w t * P p t ^+ 2) * s) ->
+  \sum_t w t * (p t * k t) <= Num.sqrt (s * Num.max c 0 ^+ 2 + 1 - s).
+Proof.
+move=> orthogonal p_unit k_unit s le_c.
+have split_sum x y : \sum_t w t * ((x t - P x t) * (y t - P y t))
+  = \sum_t w t * (x t * y t) - \sum_t w t * (P x t * P y t).
+  transitivity (\sum_t w t * (x t * y t) - \sum_t w t * (P x t * P y t)
+    - \sum_t w t * (P x t * (y t - P y t)) - \sum_t w t * (P y t * (x t - P x t))).
+    by rewrite -!sumrB; apply: eq_bigr => t _; comring F.
+  by rewrite !orthogonal !subr0.
+have rest x : \sum_t w t * x t ^+ 2 = 1 ->
+  \sum_t w t * (x t - P x t) ^+ 2 = 1 - \sum_t w t * P x t ^+ 2.
+  by move=> <-; apply: (split_sum x x).
+have := cauchy_schwarz (fun t => p t - P p t) (fun t => k t - P k t) w_ge0.
+have a_ge0 : 0 <= \sum_t w t * P p t ^+ 2 by apply: sumr_ge0 => t _; rewrite mulr_ge0 ?sqr_ge0.
+have s_ge0 : 0 <= s by apply: sumr_ge0 => t _; rewrite mulr_ge0 ?sqr_ge0.
+have rest_ge0 x : 0 <= \sum_t w t * (x t - P x t) ^+ 2.
+  by apply: sumr_ge0 => t _; rewrite mulr_ge0 ?sqr_ge0.
+have := rest_ge0 k; have := rest_ge0 p; rewrite (split_sum p k) !rest // -/s.
+move: (\sum_t w t * (p t * k t)) (\sum_t w t * (P p t * P k t)) le_c => z i le_c.
+move: (\sum_t w t * P p t ^+ 2) le_c a_ge0 => a le_c a_ge0 a_le1 s_le1 le_r; set m := Num.max c 0.
+have root_le (u v : F) : u ^+ 2 <= v -> u <= Num.sqrt v.
+  by move=> le_uv; rewrite (le_trans (ler_norm u)) // -sqrtr_sqr ler_wsqrtr.
+have m_ge0 : 0 <= m by rewrite le_maxr lexx orbT.
+have le_m : i <= m * (Num.sqrt a * Num.sqrt s).
+  by rewrite (le_trans le_c) // -sqrtrM // ler_wpmul2r ?sqrtr_ge0 // le_maxr lexx.
+have {}le_r := root_le _ _ le_r; rewrite sqrtrM // in le_r.
+rewrite -(subrK i z) addrC (le_trans (ler_add le_m le_r)) // root_le //.
+move: (sqr_sqrtr a_ge0) (sqr_sqrtr s_ge0) (sqr_sqrtr a_le1) (sqr_sqrtr s_le1).
+move: (Num.sqrt a) (Num.sqrt s) (Num.sqrt (1 - a)) (Num.sqrt (1 - s)).
+move=> a1 s1 a2 s2 a1E s1E a2E s2E.
+have -> : s * m ^+ 2 + 1 - s = (a1 ^+ 2 + a2 ^+ 2) * ((m * s1) ^+ 2 + s2 ^+ 2).
+  by rewrite exprMn s2E a2E s1E a1E; comring F.
+rewrite -subr_ge0; set d := _ - _.
+have -> : d = (a1 * s2 - a2 * (m * s1)) ^+ 2 by rewrite /d; comring F.
+exact: sqr_ge0.
+Qed.
+
+(** The inner product of x and y in the space of what is constant on blocks, onto which the blocks'
+    means project: sum_B (sum_(t in B) w x) (sum_(t in B) w y) / (sum_(t in B) w). *)
+Definition block_inner (x y : T -> F) : F :=
+  \sum_(B0 : B) (\sum_(t | b t == B0) w t * x t) * (\sum_(t | b t == B0) w t * y t)
+                / (\sum_(t | b t == B0) w t).
+
+(** ZNCC <= sqrt(s max(c, 0)^2 + 1 - s), where s is the share of k's variance that its block sums
+    hold, and c is the cosine of the block sums of p' and k', the standardised values, or more. *)
+Theorem block_cosine p k (c : F) : 0 < variance w p -> 0 < variance w k ->
+  let p' := standard p in let k' := standard k in let s := block_inner k' k' in
+  block_inner p' k' <= c * Num.sqrt (block_inner p' p' * s) ->
+  zncc w p k <= Num.sqrt (s * Num.max c 0 ^+ 2 + 1 - s).
+Proof.
+move=> p_gt0 k_gt0 p' k' s; rewrite zncc_standard //.
+pose P x t := (\sum_(u | b u == b t) w u * x u) / (\sum_(u | b u == b t) w u).
+have innerE x y : block_inner x y = \sum_t w t * (P x t * P y t).
+  rewrite [RHS](partition_big b xpredT) //=; apply: eq_bigr => B0 _.
+  under [RHS]eq_bigr => t /eqP tB do rewrite /P tB.
+  rewrite -mulr_suml; move: (\sum_(t | _) w t) => W.
+  have [-> | W_neq0] := eqVneq W 0; first by rewrite invr0 mulr0 mul0r.
+  by rewrite [RHS]mulrCA [W * _]mulrCA mulfV // mulr1 mulrAC.
+have := @projected_cosine P p' k' c.
+rewrite /s !innerE; apply; rewrite ?standard_unit // => x y.
+rewrite (partition_big b xpredT) //=; apply: big1 => B0 _.
+under eq_bigr => t /eqP tB do rewrite /P tB mulrCA mulrBr.
+rewrite -mulr_sumr sumrB -mulr_suml; move: (\sum_(t | _) w t) => W.
+have [-> | W_neq0] := eqVneq W 0; first by rewrite invr0 !mulr0 mul0r.
+by rewrite mulrCA mulfV // mulr1 subrr mulr0.
+Qed.
+
+(** The same with an s' below s, if c <= 1: the bound falls as s grows, by 1 - max(c, 0)^2. *)
+Theorem block_cosine_share p k (c s' : F) : 0 < variance w p -> 0 < variance w k ->
+  let p' := standard p in let k' := standard k in let s := block_inner k' k' in
+  block_inner p' k' <= c * Num.sqrt (block_inner p' p' * s) ->
+  Num.max c 0 <= 1 -> s' <= s ->
+  zncc w p k <= Num.sqrt (s' * Num.max c 0 ^+ 2 + 1 - s').
+Proof.
+move=> p_gt0 k_gt0 p' k' s le_c c_le1 le_s.
+apply: (le_trans (block_cosine p_gt0 k_gt0 le_c)); rewrite -/k' -/s ler_wsqrtr //.
+have m2_le1 : Num.max c 0 ^+ 2 <= 1 by rewrite expr_le1 // le_maxr lexx orbT.
+rewrite -subr_ge0; set d := _ - _.
+have -> : d = (s - s') * (1 - Num.max c 0 ^+ 2) by rewrite /d; comring F.
+by rewrite mulr_ge0 ?subr_ge0.
 Qed.
 
 End Zncc.
