@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import patchsim
-from patchsim import pruning
+from patchsim import channel_sums, lower_bounds, pruning
 from patchsim.call import read
+from patchsim.survey import Survey
 
 #: Photos, enlarged; and kinds of images that are hard to prune, or easy.
 PHOTOS = ("astronaut", "coffee", "rocket")
@@ -30,6 +31,12 @@ NOISE = 0.03
 LEAST_DEVIATION = 0.08
 METRICS = ("l1", "l2", "zncc")
 METHODS = {"l2": cv2.TM_SQDIFF, "zncc": cv2.TM_CCOEFF_NORMED}
+WAYS = {
+    pruning.of_blocks: "blocks",
+    channel_sums.of_channels: "channels",
+    lower_bounds.of_maps: "map",
+    lower_bounds.sharper: "map in float64",
+}
 COLOURS = {"find": BLUE, "map": GREEN, "OpenCV": PURPLE}
 
 
@@ -117,10 +124,10 @@ def _by_opencv(scene: np.ndarray, patch: np.ndarray, metric: str) -> Any:
 def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str, float]:
     """Tell by which bounds a search goes, and what share of windows those by blocks leave."""
     call = read(image[None], template[None], metric, (1, 0, 1), None, None, "auto")
+    survey = Survey([(call, [0])])
+    survey.matches(1, math.inf, 0.3)
     [bounds] = pruning.of_blocks(call)
-    count = bounds.count(1 - match.score)
-    pruned = pruning.promising(call) and count <= pruning.affordable(call)
-    return ("blocks" if pruned else "map"), count / bounds.values.size
+    return WAYS[survey.groups[0].ways[0].bound], bounds.count(1 - match.score) / bounds.values.size
 
 
 def draw(tables: Tables) -> dict[str, Figure]:

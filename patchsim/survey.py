@@ -43,20 +43,20 @@ class Group:
         Which of all templates these are.
     directs : list of Direct
     bounds : list of LowerBounds
-    sharper : list of Way
-        Further ways to bound them, each of which leaves fewer.
+    ways : list of Way
+        That in which they are bounded, and further ones, each of which leaves fewer.
     """
 
     call: Call
     members: list[int]
     directs: list[Direct]
     bounds: list[LowerBounds]
-    sharper: list[Way]
+    ways: list[Way]
     _places: tuple[tuple[float, bool], list[tuple[Array, Array]]] | None = None
 
     def leaves_many(self, limit: float, *, alone: bool) -> bool:
         """Tell whether to measure what its bounds leave takes longer than to sharpen them."""
-        most = pruning.affordable(self.call, self.sharper[0].share)
+        most = pruning.affordable(self.call, self.ways[1].share)
         if sum(bounds.uncertain(limit, most) for bounds in self.bounds) <= most:
             return False
         return not alone or sum(len(row) for row, _ in self.places(limit, alone=True)) > most
@@ -74,15 +74,14 @@ class Group:
 
     def sharpen(self) -> None:
         """Bound in the next way."""
-        way, *self.sharper = self.sharper
-        self.bounds, self._places = way.bound(self.call), None
+        self.ways = self.ways[1:]
+        self.bounds, self._places = self.ways[0].bound(self.call), None
 
 
 def group(call: Call, members: list[int]) -> Group:
     """Bound the windows of some templates, in the way that is likely to be faster."""
-    first, *others = _ways(call)
-    directs = [Direct(call, n) for n in range(len(members))]
-    return Group(call, members, directs, first.bound(call), others)
+    ways, directs = _ways(call), [Direct(call, n) for n in range(len(members))]
+    return Group(call, members, directs, ways[0].bound(call), ways)
 
 
 def _ways(call: Call) -> list[Way]:
@@ -124,7 +123,7 @@ class Survey:
         """Bound more sharply where bounds leave too many windows; tell whether any were."""
         changed = False
         for own in self.groups:
-            if own.sharper and own.leaves_many(limit, alone=alone):
+            if len(own.ways) > 1 and own.leaves_many(limit, alone=alone):
                 own.sharpen()
                 changed = True
         return changed
