@@ -285,8 +285,9 @@ def gain(kernel: Tensor) -> Tensor:
     """
     kernel = kernel.detach().double()
     # Not by torch, whose threads would wait for more work, and keep the map's from theirs.
-    spectra = np.fft.rfft2(kernel.cpu().numpy(), s=[4 * length for length in kernel.shape[2:]])
-    squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf bound nothing
+        spectra = np.fft.rfft2(kernel.cpu().numpy(), s=[4 * length for length in kernel.shape[2:]])
+        squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
     largest = torch.from_numpy(squares).sqrt().to(kernel.device)
     return torch.minimum((1 + 2.0**-20) * 2**0.5 * largest, kernel.abs().sum((1, 2, 3)))
 
