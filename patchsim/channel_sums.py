@@ -47,8 +47,6 @@ from patchsim.slide import Planes
 MANY = 3
 #: What the zncc of a window that is measured may err.
 SLACK = 2.0**-9
-#: Sums from which their squares may overflow.
-_LARGE = 1e15
 
 #: See `adding`.
 ADDING = """
@@ -82,7 +80,7 @@ def adding(dtype: torch.dtype, total: torch.dtype) -> jit.Kernel:
 
     Rows first to last of sums (1, 1, H, W), of dtype `total`, get the sums of the channels of a
     flat image of `dtype`, added in float64; ends[first], of (H, 2), gets the least and the greatest
-    pixel of these rows, but for NaN.
+    pixel of all these rows, but for NaN.
     """
     from numba import types
 
@@ -140,7 +138,7 @@ def of_channels(call: Call) -> list[LowerBounds]:
     power = pruning.POWERS[str(trace(call.metric.pointwise))]
     channels = call.problem.channels
     peaks = max(-low, high) + float(call.kernel.detach().abs().max())
-    if not peaks * call.problem.taps < _LARGE:
+    if not peaks * call.problem.taps < pruning.LARGE:
         nothing = np.zeros(call.problem.map_size)
         return [LowerBounds(nothing, size_of(call.problem)) for _ in call.kernel]
     error = (1 + 2.0**-10) * _error(channels, peaks, own.problem.dtype)
@@ -185,7 +183,8 @@ def _added(call: Call, dtype: torch.dtype) -> tuple[Call, tuple[float, float]]:
     problem = dataclasses.replace(call.problem, channels=1, dtype=dtype)
     image = call.image.detach().to(call.problem.value_dtype)
     planes, (height, width) = Planes(image, (1, 1)), image.shape[2:]
-    sums, ends = image.new_empty((1, 1, height, width), dtype=dtype), np.zeros((height, 2))
+    sums = image.new_empty((1, 1, height, width), dtype=dtype)
+    ends = np.tile([math.inf, -math.inf], (height, 1))
     layout = (planes.steps[1], planes.pitch), image.shape[1]
     run = partial(adding(image.dtype, dtype), planes.flat, *layout, sums.numpy(), ends)
     threads.share(run, height, 10 * image.numel())

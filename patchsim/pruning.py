@@ -48,7 +48,7 @@ BOUNDS, TRIAL, UNASKED, SAMPLE, MEASURING = 0.8, 0.12, 0.03, 0.15, 0.3
 #: A sample's bands of windows, and the rows of each.
 BANDS, ROWS = 3, 16
 #: Sums from which their squares may overflow.
-_LARGE = 1e15
+LARGE = 1e15
 
 
 def possible(call: Call) -> bool:
@@ -165,7 +165,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     peak = float(peaks.max())
     if peak == math.inf:
         peak = max(map(abs, finite_range(image)))
-    if max(peak, float(kernel.abs().max())) * problem.taps > _LARGE:
+    if max(peak, float(kernel.abs().max())) * problem.taps > LARGE:
         return [LowerBounds(np.zeros(problem.map_size), cell) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4
     share = (1 + 2.0**-10) * gamma(roundings, torch.finfo(dtype).eps / 2)

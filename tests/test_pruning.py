@@ -49,16 +49,21 @@ def searched(case):
     return dataclasses.replace(case, image=image, kernel=kernel, weight=weight, **where)
 
 
+def unweighted(data, dtype, metric):
+    """Draw a case without weights, whose images of floats hold NaN and inf, and its call."""
+    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
+    case = dataclasses.replace(case, weight=None)
+    assume(min(case.kernel.shape[2:]) > 1)
+    geometry = case.stride, 0, 1
+    return case, read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @settings(max_examples=50)
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks(metric, dtype, data, side):
-    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
-    case = dataclasses.replace(case, weight=None)
-    assume(min(case.kernel.shape[2:]) > 1)
-    geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    case, call = unweighted(data, dtype, metric)
     assert pruning.possible(call)
     largest = 2 ** int(math.log2(min(side, *call.problem.kernel_size)))
     with mock.patch.object(pruning, "side", return_value=largest):
@@ -71,11 +76,7 @@ def test_blocks(metric, dtype, data, side):
 @settings(max_examples=50)
 @given(st.data())
 def test_channels(metric, dtype, data):
-    case = searched(data.draw(cases(dtype)))
-    case = dataclasses.replace(case, weight=None)
-    assume(min(case.kernel.shape[2:]) > 1)
-    geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    case, call = unweighted(data, dtype, metric)
     assert channel_sums.possible(call)
     assert_below(channel_sums.of_channels(call), *exact_means(case, metric, call))
 
@@ -106,11 +107,7 @@ def assert_below_direct(call, bounds):
 @settings(max_examples=100)
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks_of_zncc(dtype, data, side):
-    case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
-    case = dataclasses.replace(case, weight=None)
-    assume(min(case.kernel.shape[2:]) > 1)
-    geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, "zncc", geometry, None, case.data_range, "auto")
+    _, call = unweighted(data, dtype, "zncc")
     largest = 2 ** int(math.log2(min(side, *call.problem.kernel_size)))
     assert_below_direct(call, correlated_blocks.of_blocks(call, largest))
 
@@ -119,12 +116,17 @@ def test_blocks_of_zncc(dtype, data, side):
 @settings(max_examples=100)
 @given(st.data())
 def test_channels_of_zncc(dtype, data):
-    case = searched(data.draw(cases(dtype)))
-    case = dataclasses.replace(case, weight=None)
-    assume(min(case.kernel.shape[2:]) > 1)
-    geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, "zncc", geometry, None, case.data_range, "auto")
+    _, call = unweighted(data, dtype, "zncc")
     assert_below_direct(call, channel_sums.of_channels(call))
+
+
+def test_the_least_and_greatest_pixel_are_the_images():
+    """On several threads, each of which tells those of its rows."""
+    image = 5 + torch.rand(1, 3, 1200, 600, generator=torch.Generator().manual_seed(0))
+    call = read(image, image[..., :9, :9], "zncc", (1, 0, 1), None, None, "auto")
+    own, ends = channel_sums._added(call, torch.float64)
+    assert ends == (float(image.min()), float(image.max()))
+    assert torch.equal(own.image, image.double().sum(1, keepdim=True))
 
 
 @settings(max_examples=300)
