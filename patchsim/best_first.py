@@ -10,7 +10,7 @@ import numpy as np
 from patchsim.suppression import Array, Suppression
 
 #: Windows that are measured at first, and looked at in one step.
-FEW, CHUNK = 64, 1024
+FEW, CHUNK = 256, 1024
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Search:
             if not len(self.unknown) or self.windows.lower[self.unknown[0]] > nearest:
                 return self._take() if len(self.known) else None
             self._look(many, nearest)
-            many *= 2
+            many *= 8
 
     def _take(self) -> Found:
         i = self.known[0]

@@ -43,7 +43,8 @@ class Cells:
 
     def count(self, limit: float, most: int | None = None) -> int:
         """Count the values up to a limit, or tell that they are more than `most`."""
-        return self._list(limit, self.values.size if most is None else most, np.empty(0, np.int64))
+        most = self.values.size if most is None else most
+        return self._list(limit, self._none, most, np.empty(0, np.int64))
 
     def below(self, limit: float, spared: Callable[[], Array] | None = None) -> Array:
         """Return the places of the values up to a limit, in the flat map and in order.
@@ -51,13 +52,15 @@ class Cells:
         If they are many, those are left out where `spared`, (Ho, Wo), is true.
         """
         places = np.empty(EXPECTED, np.int64)
-        count = self._list(limit, EXPECTED, places)
-        if count <= EXPECTED:
-            return places[:count]
-        near = self.values <= limit
-        if spared:
-            near &= ~spared()
-        return np.flatnonzero(near)
+        count = self._list(limit, self._none, EXPECTED, places)
+        if count > EXPECTED:
+            # Room for more than there are likely to be: another pass takes longer.
+            mask, places = spared() if spared else self._none, np.empty(16 * EXPECTED, np.int64)
+            count = self._list(limit, mask, self.values.size, places)
+            if count > len(places):
+                places = np.empty(count, np.int64)
+                self._list(limit, mask, count, places)
+        return places[:count]
 
     def least(self, count: int) -> tuple[Array, Array]:
         """Return the rows and columns of the least values of the cells with the least."""
@@ -74,8 +77,13 @@ class Cells:
         y, x = divmod(int((cell == least).argmax()), cell.shape[1])
         return i * high + y, j * wide + x
 
-    def _list(self, limit: float, most: int, places: Array) -> int:
+    @property
+    def _none(self) -> Array:
+        """What leaves out nothing."""
+        return np.zeros((1, self.values.shape[1]), bool)
+
+    def _list(self, limit: float, spared: Array, most: int, places: Array) -> int:
         count = np.zeros(1, np.int64)
-        given = self.values, self.size, self.minima, self.values.dtype.type(limit)
+        given = self.values, self.size, self.minima, self.values.dtype.type(limit), spared
         passes.below(self.values.dtype.name)(*given, most, places, count)
         return int(count[0])

@@ -45,6 +45,8 @@ from patchsim.slide import Planes
 
 #: Channels from which on it pays to add them.
 MANY = 3
+#: Seconds of a map from which on it does.
+WORTH = 3e-3
 #: What the zncc of a window that is measured may err.
 SLACK = 2.0**-9
 
@@ -53,22 +55,24 @@ ADDING = """
 def kernel(image, steps, channels, sums, ends, first, last):
     to_channel, to_row = steps
     width = sums.shape[3]
-    total, low, high = np.empty(width), np.empty(width), np.empty(width)
-    low[:] = np.inf
-    high[:] = -np.inf
+    total = np.zeros(width)
+    low, high = np.full(width, np.inf, image.dtype), np.full(width, -np.inf, image.dtype)
     for y in range(first, last):
-        total[:] = 0
+        line = sums[0, 0, y]
         for c in range(channels):
             start = c * to_channel + y * to_row
             pixels = image[start : start + width]
+            if c < channels - 1:
+                for x in range(width):
+                    total[x] += pixels[x]
+            else:
+                for x in range(width):
+                    line[x] = total[x] + pixels[x]
+                    total[x] = 0
             for x in range(width):
-                value = np.float64(pixels[x])
-                total[x] += value
+                value = pixels[x]
                 low[x] = value if value < low[x] else low[x]
                 high[x] = value if value > high[x] else high[x]
-        line = sums[0, 0, y]
-        for x in range(width):
-            line[x] = total[x]
     ends[first, 0] = low.min()
     ends[first, 1] = high.max()
 """
@@ -126,7 +130,7 @@ def possible(call: Call) -> bool:
 
 def promising(call: Call) -> bool:
     """Tell whether bounds by sums of channels are likely to be faster than the call's map."""
-    return call.problem.channels >= MANY and pruning.seconds(call) > 3 * pruning.FIXED
+    return call.problem.channels >= MANY and pruning.seconds(call) > WORTH
 
 
 def of_channels(call: Call) -> list[LowerBounds]:
@@ -194,4 +198,8 @@ def _added(call: Call, dtype: torch.dtype) -> tuple[Call, tuple[float, float]]:
     kernel = call.kernel.detach().double().sum(1, keepdim=True).to(dtype)
     backend = BACKENDS[make_plan(problem, call.metric.summed).backend]
     own = dataclasses.replace(call, problem=problem, backend=backend, image=sums, kernel=kernel)
+    # Which takes less time than to look at all sums.
+    channels = image.shape[1]
+    error = _error(channels, max(-low, high), dtype)
+    own.extremes = channels * low - error, channels * high + error
     return own, (low, high)

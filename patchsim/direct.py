@@ -6,6 +6,7 @@ that windows of the same pixels are equally far.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cached_property, partial
 from typing import Any
@@ -134,13 +135,21 @@ class Direct:
 
     def _run(self, kernel: Kernel, rows: Array, cols: Array, *more: Any) -> None:
         """Run a kernel over the windows."""
-        planes = Planes(self.image, (1, 1))
-        tensors = [self.kernel, *([] if self.weight is None else [self.weight])]
-        taps = [t.double().contiguous().numpy() for t in tensors]
+        planes = self._planes
         layout = planes.steps[1], planes.pitch
-        run = partial(kernel, planes.flat, layout, *taps, rows, cols, *more)
+        run = partial(kernel, planes.flat, layout, *self._taps, rows, cols, *more)
         # Pixels of windows here and there come from memory, which takes longer than operations do.
         threads.share(run, len(rows), 40 * len(rows) * self.kernel.numel())
+
+    @cached_property
+    def _planes(self) -> Planes:
+        return Planes(self.image, (1, 1))
+
+    @cached_property
+    def _taps(self) -> list[Array]:
+        """The template and, if there are any, its weights, in float64."""
+        tensors = [self.kernel, *([] if self.weight is None else [self.weight])]
+        return [t.double().contiguous().numpy() for t in tensors]
 
     def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:
         """Sum w·d(p, k) over the windows, by torch."""
@@ -167,27 +176,34 @@ class Direct:
         return similarity.masked_fill(copies, 1.0)[0, 0, 0]
 
     def _moments(self, statistic: Statistic, rows: Array, cols: Array) -> Moments:
+        middle, unmeasured = self._template
+        found = np.empty((2 + len(middle), len(rows)))
+        text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
+        run = windows.moments(text, given, self.weight is not None)
+        self._run(run, rows, cols, middle, found)
+        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
+        return dataclasses.replace(unmeasured, windows=torch.stack(each, 2), pp=pp, sums=sums)
+
+    @cached_property
+    def _template(self) -> tuple[Array, Moments]:
+        """What a statistic is centred by, (C,), and its moments as far as windows don't matter."""
+        assert isinstance(self.metric, Statistic)
         exact = self.call.problem.value_range is not None
         kernel = self.kernel.double()
-        centred = statistic.invariant and not exact
+        centred = self.metric.invariant and not exact
         centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
         middle = torch.as_tensor(centre).double().expand_as(kernel)
         weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
-        found = np.empty((2 + len(kernel), len(rows)))
-        text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
-        run = windows.moments(text, given, self.weight is not None)
-        self._run(run, rows, cols, middle[:, 0, 0].contiguous().numpy(), found)
-        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
-        own = weights * (kernel - middle)
-        return Moments(
+        own, zero = weights * (kernel - middle), torch.zeros(1, 1, 1, dtype=torch.float64)
+        return middle[:, 0, 0].contiguous().numpy(), Moments(
             totals=weights.sum((1, 2))[None, :, None, None],
-            windows=torch.stack(each, 2),
+            windows=zero,
             templates=own.sum((1, 2))[None, :, None, None],
-            pp=pp,
+            pp=zero,
             kk=(own * (kernel - middle)).sum()[None, None, None],
-            sums=sums,
+            sums=zero,
             rounding=2.0**-52 * (1 if exact else kernel.numel() + 8),
-            probes=torch.zeros(1, 1, 1, dtype=torch.float64),
+            probes=zero,
             range=self.call.span,
         )
 

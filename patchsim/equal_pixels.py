@@ -32,16 +32,30 @@ def count_on(counts, same):
         counts[x] = (counts[x] + 1) * same[x]
 
 @njit
+def join(flags, after, both):
+    for x in range(after.size):
+        both[x] = flags[x] & after[x]
+
+@njit
 def all_of(flags, other, length):
-    # By doublings. A loop that wrote where it reads wouldn't be vectorised.
+    # By doublings, to and fro: neither a loop that wrote where it reads nor one that copied a part
+    # of an array would be vectorised.
     reach = 1
     while reach < length:
         step = min(reach, length - reach)
-        after = flags[step:]
-        for x in range(after.size):
-            other[x] = flags[x] & after[x]
-        flags[: after.size] = other[: after.size]
+        join(flags, flags[step:], other)
+        flags, other = other, flags
         reach += step
+    return flags
+
+@njit
+def thin(flags, step, line):
+    if step == 1:
+        for x in range(line.size):
+            line[x] = flags[x]
+    else:
+        for x in range(line.size):
+            line[x] = flags[x * step]
 """
 
 #: See `repeats`: columns whose pixels have equalled those a step before, for how many rows.
@@ -53,7 +67,7 @@ def kernel(image, steps, shape, stride, repeats, first, last):
     (down, across), (rows, cols) = stride, repeats.shape
     length = (cols - 1) * across + width
     same, counts = np.empty(length, np.uint8), np.zeros(length, np.int32)
-    run, other = np.empty(length, np.uint8), np.empty(length, np.uint8)
+    run, other = np.empty(length, np.bool_), np.empty(length, np.bool_)
     for y in range(first * down, (last - 1) * down + height):
         compare(image, y * to_row + across, across, to_channel, channels, same[across:])
         same[:across] = 0
@@ -62,10 +76,7 @@ def kernel(image, steps, shape, stride, repeats, first, last):
         if top >= first * down and top % down == 0:
             for x in range(length):
                 run[x] = counts[x] >= height
-            all_of(run, other, width)
-            line = repeats[top // down]
-            for x in range(cols):
-                line[x] = run[x * across]
+            thin(all_of(run, other, width), across, repeats[top // down])
 """
 )
 
@@ -79,7 +90,7 @@ def kernel(image, steps, shape, stride, flat, first, last):
     length = (cols - 1) * across + width
     same = np.empty(length, np.uint8)
     beside, below = np.zeros(length, np.int32), np.zeros(length, np.int32)
-    run, other = np.ones(length, np.uint8), np.empty(length, np.uint8)
+    run, other = np.ones(length, np.bool_), np.empty(length, np.bool_)
     for y in range(first * down, (last - 1) * down + height):
         if y > first * down:
             compare(image, y * to_row, to_row, to_channel, channels, same)
@@ -88,15 +99,14 @@ def kernel(image, steps, shape, stride, flat, first, last):
         count_on(beside[1:], same[1:])
         top = y - height + 1
         if top >= first * down and top % down == 0:
+            after = beside[1:]
             for x in range(length - 1):
-                run[x] = beside[x + 1] >= height
-            if width > 1:
-                all_of(run, other, width - 1)
-            else:
-                run[:] = 1
-            line = flat[top // down]
-            for x in range(cols):
-                line[x] = run[x * across] & (below[x * across] >= height - 1)
+                run[x] = after[x] >= height if width > 1 else True
+            run[length - 1] = True
+            inside = all_of(run, other, width - 1)
+            for x in range(length):
+                inside[x] &= below[x] >= height - 1
+            thin(inside, across, flat[top // down])
 """
 )
 

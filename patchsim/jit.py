@@ -128,7 +128,8 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     )
     arithmetic = Arithmetic(parse(text), total)
     plain = dict.fromkeys(("more", "arguments", "before", "after"), "")
-    source = templates.BLOCKS.format(total=arithmetic.total, **plain)
+    line = "bounds[n, top // down]"
+    source = templates.BLOCKS.format(total=arithmetic.total, line=line, **plain)
     return compiled(source, [signature], *term_of(arithmetic, ["p", "k"]))
 
 

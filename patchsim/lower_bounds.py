@@ -116,7 +116,7 @@ def of_maps(call: Call) -> list[LowerBounds]:
     if isinstance(call.metric, Statistic):
         return settled(call, of_statistic(call))
     metric = _unfinished(call.metric)
-    call = dataclasses.replace(call, metric=metric)
+    call = call if metric is call.metric else dataclasses.replace(call, metric=metric)
     maps, cell = arrays(call.map("mean", similarity=False)), size_of(call.problem)
     if metric.majorant is None and call.problem.value_range is None:
         slacks = [np.inf] * call.problem.templates  # no error bound is known
@@ -201,19 +201,24 @@ def settled(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
     without_flat = settle_flat(call, found)
     if without_flat is found:
         return found
-    for n, own in enumerate(without_flat):
-        if own.count(-0.5) <= EXPECTED:
-            row, col = places = own.within(-0.5)
-            down, across = call.problem.stride
-            own.values[places] = Direct(call, n).distances(row * down, col * across)
-    return [dataclasses.replace(own) for own in without_flat]
+    return [_measured(call, n, own) for n, own in enumerate(without_flat)]
+
+
+def _measured(call: Call, index: int, own: LowerBounds) -> LowerBounds:
+    """Measure windows of which nothing is known, if there are any and not too many."""
+    if not 0 < own.count(-0.5, EXPECTED) <= EXPECTED:
+        return own
+    row, col = places = own.within(-0.5)
+    down, across = call.problem.stride
+    own.values[places] = Direct(call, index).distances(row * down, col * across)
+    return dataclasses.replace(own)  # whose cells aren't known yet
 
 
 def settle_flat(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
     """Settle flat windows, whose distance by zncc is 1, if nothing is known of many."""
     problem = call.problem
     plain = problem.weighting == "none" and not any(problem.overhang) and jit.usable(problem)
-    if call.metric is not ZNCC or not plain or max(own.count(-0.5) for own in found) < FEW:
+    if call.metric is not ZNCC or not plain or max(own.count(-0.5, FEW) for own in found) < FEW:
         return found
     image = call.image.detach().to(torch.uint8 if problem.dtype is torch.bool else call.image.dtype)
     flat = flat_windows(image, problem.kernel_size, problem.stride)
@@ -230,4 +235,6 @@ def arrays(maps: Tensor) -> Array:
 @lru_cache(maxsize=256)
 def _unfinished(metric: Metric) -> Metric:
     """Leave the mean as it is: `finish` can make a small error a large one."""
+    if metric.finish is identity:
+        return metric
     return dataclasses.replace(metric, finish=identity, modulus=identity)

@@ -29,20 +29,27 @@ def kernel(values, size, minima, first, last):
 
 #: See `below`.
 BELOW = """
-def kernel(values, size, minima, limit, most, places, count):
+def kernel(values, size, minima, limit, spared, most, places, count):
     (high, wide), (rows, cols), found = size, values.shape, 0
     for i in range(minima.shape[0]):
         if minima[i].min() > limit:
             continue
         for y in range(i * high, min(rows, (i + 1) * high)):
+            mask = spared[min(y, spared.shape[0] - 1)]
             for j in range(minima.shape[1]):
                 if minima[i, j] > limit:
                     continue
-                for x in range(j * wide, min(cols, (j + 1) * wide)):
-                    if values[y, x] <= limit:
-                        if found < places.size:
-                            places[found] = y * cols + x
+                first, end, near = j * wide, min(cols, (j + 1) * wide), 0
+                cell, left_out = values[y, first:end], mask[first:end]
+                for x in range(cell.size):
+                    near += (cell[x] <= limit) & (not left_out[x])
+                # To count is vectorised. Mostly that is all: there are few, or room for none.
+                for x in range(cell.size if near and found < places.size else 0):
+                    if cell[x] <= limit and not left_out[x] and found < places.size:
+                        places[found] = y * cols + first + x
                         found += 1
+                        near -= 1
+                found += near
             if found > most:
                 break
         if found > most:
@@ -102,16 +109,18 @@ def minima(name: str) -> Kernel:
 
 @cache
 def below(name: str) -> Kernel:
-    """Compile (values, (high, wide), minima, limit, most, places, count), see `minima`.
+    """Compile (values, (high, wide), minima, limit, spared, most, places, count), see `minima`.
 
     places gets the places in the flat map of the values up to `limit`, in order, as long as there
-    is room; count[0] tells how many there are, or that there are more than `most`.
+    is room; count[0] tells how many there are, or that there are more than `most`. Those where
+    spared (H, W) is true don't count; a single row, (1, W), holds for all.
     """
     from numba import types
 
     value = getattr(types, name)
     maps, whole = value[:, ::1], types.int64[::1]
-    signature = types.void(maps, jit.tuple_of(2), maps, value, types.int64, whole, whole)
+    given = maps, jit.tuple_of(2), maps, value, types.boolean[:, ::1]
+    signature = types.void(*given, types.int64, whole, whole)
     return jit.compiled(BELOW, [signature], key=name)
 
 

@@ -37,14 +37,15 @@ from patchsim.problem import Problem
 #: What is summed, as `patchsim.expression` writes it, and the power of differences.
 POWERS = {"abs((p-k))": 1, "((p-k)*(p-k))": 2}
 
-#: Seconds for a value of the image, for a window and for a block of a window, and for each tap of a
-#: window that is measured: what pruning takes on the machine of the backends' default rates.
-PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.2e-9, 1.0e-9, 0.05e-9, 0.2e-9
-#: Seconds of a search by blocks, however small.
-FIXED = 1e-3
+#: Seconds for a value of the image, for a window and for a block of a window, of sums and of
+#: statistics, and for each tap of a window that is measured: what pruning takes on the machine of
+#: the backends' default rates.
+PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.25e-9, (0.3e-9, 1.6e-9), (0.015e-9, 0.025e-9), 0.2e-9
+#: Seconds that bounds by blocks take, however small the image.
+FIXED = 2e-4
 #: Shares of the time of a map that bounds may take where few windows are left; where some aren't;
-#: or without asking a sample; that a sample may take; and measuring what is left.
-BOUNDS, TRIAL, UNASKED, SAMPLE, MEASURING = 0.8, 0.12, 0.03, 0.15, 0.3
+#: or without asking a sample; and that a sample may take.
+BOUNDS, TRIAL, UNASKED, SAMPLE = 0.8, 0.12, 0.03, 0.2
 #: A sample's bands of windows, and the rows of each.
 BANDS, ROWS = 3, 16
 #: Sums from which their squares may overflow.
@@ -63,40 +64,40 @@ def possible(call: Call) -> bool:
 
 def promising(call: Call) -> bool:
     """Tell whether bounds by blocks are likely to be faster than the call's map."""
-    dense, own = seconds(call), cost(call.problem)
+    dense, own = seconds(call), cost(call, call.problem)
     if own > BOUNDS * dense:
         return False
     if own <= UNASKED * dense:
         return True
-    rows = ROWS * call.problem.stride[0] + call.problem.kernel_size[0]
-    share = BANDS * rows / call.problem.image_size[0]
-    if share > 0.5 or share * own > SAMPLE * dense:
+    rows, band = _band(call.problem)
+    if 2 * BANDS * rows > call.problem.image_size[0] or BANDS * cost(call, band) > SAMPLE * dense:
         return False
     if own > TRIAL * dense:
-        return _sampled(call, rows, BANDS, affordable(call))
+        return _sampled(call, BANDS, affordable(call, 1 - own / dense))
     # One band may hold all windows that are left. But if nearly all of it is left, all is.
-    return _sampled(call, rows, 1, 9 * _windows(call.problem) // 10)
+    return _sampled(call, 1, 9 * _windows(call.problem) // 10)
 
 
 def seconds(call: Call) -> float:
     """Predict the time of the call's map."""
     plan = make_plan(call.problem, call.metric.summed)
-    return plan.seconds.get(call.backend.name, math.inf)
+    # The moments of a statistic take as long as its sums.
+    sums = 2 if isinstance(call.metric, Statistic) else 1
+    return sums * plan.seconds.get(call.backend.name, math.inf)
 
 
-def cost(problem: Problem) -> float:
-    """Predict the time of the bounds."""
+def cost(call: Call, problem: Problem) -> float:
+    """Predict the time of the bounds of the call's windows, or of a part of them."""
+    kind = isinstance(call.metric, Statistic)
     windows = _windows(problem)
     blocks = math.prod(length // side(problem) for length in problem.kernel_size)
     values = problem.channels * math.prod(problem.image_size)
-    return FIXED + PER_VALUE * values + windows * (PER_WINDOW + PER_BLOCK * blocks)
+    return FIXED + PER_VALUE * values + windows * (PER_WINDOW[kind] + PER_BLOCK[kind] * blocks)
 
 
-def affordable(call: Call, share: float = MEASURING) -> int:
+def affordable(call: Call, share: float) -> int:
     """Return how many windows can be measured in a share of the time of the call's map."""
-    # The moments of a statistic take as long as its sums.
-    time = seconds(call) * (2 if isinstance(call.metric, Statistic) else 1)
-    most = share * time / (call.problem.taps * PER_TAP)
+    most = share * seconds(call) / (call.problem.taps * PER_TAP)
     return int(min(most, _windows(call.problem)))
 
 
@@ -105,14 +106,23 @@ def _windows(problem: Problem) -> int:
 
 
 def side(problem: Problem) -> int:
-    """Choose how wide and high blocks are: 4 to 8 of them beside one another."""
-    return int(max(1, 2 ** int(math.log2(min(problem.kernel_size) / 4))))
+    """Choose how wide and high blocks are: 8 to 16 of them beside one another.
+
+    Of small templates it is 4 to 8, so that few blocks are single pixels.
+    """
+    length = min(problem.kernel_size)
+    return 2 ** int(math.log2(length / 8)) if length >= 16 else 1 + (length >= 8)
 
 
-def _sampled(call: Call, rows: int, bands: int, most: int) -> bool:
+def _band(problem: Problem) -> tuple[int, Problem]:
+    """Return how many rows of the image a sample's band has, and its problem."""
+    rows = ROWS * problem.stride[0] + problem.kernel_size[0]
+    return rows, dataclasses.replace(problem, image_size=(rows, problem.image_size[1]))
+
+
+def _sampled(call: Call, bands: int, most: int) -> bool:
     """Tell whether bounds leave at most so many windows: if one band has more, stop at once."""
-    height, width = call.problem.image_size
-    problem = dataclasses.replace(call.problem, image_size=(rows, width))
+    height, (rows, problem) = call.problem.image_size[0], _band(call.problem)
     each = _windows(call.problem) / (bands * _windows(problem))
     survivors, fine = 0, _fine(call)
     for number in range(bands):

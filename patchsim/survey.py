@@ -13,8 +13,10 @@ from patchsim.best_first import Found, Windows, best_first
 from patchsim.call import Call
 from patchsim.direct import Direct
 from patchsim.lower_bounds import LowerBounds
-from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.suppression import Array, Suppression
+
+#: How many likely matches are measured at least if those measured first aren't near.
+MORE = 200
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,11 @@ def group(call: Call, members: list[int]) -> Group:
 
 def _ways(call: Call) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
-    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, pruning.MEASURING)
+    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0)
     sharper = [Way(lower_bounds.sharper, 2.0)] if lower_bounds.sharpens(call) else []
     channels = []
     if channel_sums.possible(call) and channel_sums.promising(call):
-        channels = [Way(channel_sums.of_channels, pruning.MEASURING)]
-    if channels and call.metric is ZNCC:  # of which blocks are as slow
-        return [*channels, maps, *sharper]
+        channels = [Way(channel_sums.of_channels, 0.6)]
     promising = pruning.possible(call) and pruning.promising(call)
     return [*[blocks] * promising, *channels, maps, *sharper]
 
@@ -108,9 +108,14 @@ class Survey:
     def matches(self, k: int | None, most: float, max_overlap: float) -> list[Found]:
         """Find the nearest windows, no further than `most`, by greedy suppression."""
         found: list[Found] = []
-        seeds = [] if k is None else self._seeds(k, max_overlap)
+        few = 4 * k + 8 if k else 0
+        seeds = self._seeds(k, max_overlap, few) if k else []
+        if k and k <= len(seeds) and few < MORE and self._many(seeds[k - 1], alone=k == 1):
+            seeds = self._seeds(k, max_overlap, MORE)
         for limit in _limits(seeds, k, most):
-            if self._replace_bounds(limit, alone=k == 1):
+            if many := self._many(limit, alone=k == 1):
+                for own in many:
+                    own.sharpen()
                 return self.matches(k, most, max_overlap)
             windows = self._windows(limit, alone=k == 1)
             measure = self._measure(windows, limit)
@@ -119,30 +124,30 @@ class Survey:
                 break
         return found
 
-    def _replace_bounds(self, limit: float, *, alone: bool) -> bool:
-        """Bound more sharply where bounds leave too many windows; tell whether any were."""
-        changed = False
-        for own in self.groups:
-            if len(own.ways) > 1 and own.leaves_many(limit, alone=alone):
-                own.sharpen()
-                changed = True
-        return changed
+    def _many(self, limit: float, *, alone: bool) -> list[Group]:
+        """List the groups of which that limit leaves many windows, and that know sharper bounds."""
+        return [g for g in self.groups if len(g.ways) > 1 and g.leaves_many(limit, alone=alone)]
 
     def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
         for own in self.groups:
             yield from zip(own.members, own.directs, own.bounds, strict=True)
 
-    def _seeds(self, k: int, max_overlap: float) -> list[float]:
-        """Return the distances of likely matches, of the least bounds, the nearest first."""
+    def _seeds(self, k: int, max_overlap: float, count: int) -> list[float]:
+        """Return the distances of likely matches, the nearest first.
+
+        Of so many windows of each template that have the least bounds, at most one in each cell.
+        """
         parts = []
         for n, _, bounds in self._each():
-            row, col = bounds.likely_cells.least(4 * k + 8)  # at most one in each cell
+            row, col = bounds.likely_cells.least(count)
             parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
         windows = _joined(parts)
         distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
         known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
-        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
+        # The nearest of all is a match, so that one is enough where one is wanted.
+        most = 1 if k == 1 else None
+        found = best_first(known, distances.__getitem__, suppression, most, math.inf)
         return [own.distance for own in found]
 
     def _windows(self, limit: float, *, alone: bool) -> Windows:

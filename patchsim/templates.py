@@ -199,20 +199,25 @@ def add_four(line, rows, first):
 
 @njit
 def joined(image, start, to_channel, channels, line, other, side, most):
-    line[:] = 0
+    # By doublings, to and fro, so that the last sums are those of `line`: a loop that wrote where
+    # it reads wouldn't be vectorised, nor one that copied a part of an array.
+    here, there, length = line, other, side
+    while length > 1:
+        here, there = there, here
+        length //= 2
+    here[:] = 0
     for c in range(channels):
         pixels = image[start + c * to_channel : start + c * to_channel + line.size]
         for x in range(line.size):
             value = np.{total}(pixels[x])
-            line[x] += value
+            here[x] += value
             size = abs(value)
             most[x] = size if size > most[x] else most[x]
-    length = 1
     while length < side:
-        after = line[length:]
+        after = here[length:]
         for x in range(after.size):
-            other[x] = line[x] + after[x]
-        line[: after.size] = other[: after.size]
+            there[x] = here[x] + after[x]
+        here, there = there, here
         length *= 2
 
 @njit
@@ -260,7 +265,7 @@ def kernel(image, steps, shape, blocks, side, stride, bounds, peaks{arguments}, 
             continue
         {before}
         for n in range(templates):
-            line = bounds[n, top // down]
+            line = {line}
             line[:] = 0
             for i in range(high):
                 compare(line, sums[(top + i * side) % reach], blocks[n, i], side, across)

@@ -36,6 +36,9 @@ def kernel(image, steps, values, {weights_argument}rows, cols, limit, sums, firs
         sums[i] = np.inf if total > limit else total
 """
 
+#: Pixels of a window that are added at a time, so that few roundings add up.
+RUN = 512
+
 #: See `moments`: each channel's pixels are put side by side first.
 MOMENTS = """
 def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, first, last):
@@ -50,13 +53,20 @@ def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, fir
                 line, here = image[base : base + width], pixels[y * width : (y + 1) * width]
                 for x in range(width):
                     here[x] = line[x]
-            taps, middle, own = values[c].reshape(-1), centre[c], 0.0
-            {weights}
-            for x in range(pixels.size):
-                centred = pixels[x] - middle
-                total += term(0.0, pixels[x], taps[x]{weight})
-                own += centred{factor}
-                squares += centred * centred{factor}
+            middle, own = centre[c], 0.0
+            for begin in range(0, pixels.size, {run}):
+                end = begin + {run}
+                here, taps = pixels[begin:end], values[c].reshape(-1)[begin:end]
+                {weights}
+                part, own_part, squares_part = 0.0, 0.0, 0.0
+                for x in range(here.size):
+                    centred = here[x] - middle
+                    part += term(0.0, here[x], taps[x]{weight})
+                    own_part += centred{factor}
+                    squares_part += centred * centred{factor}
+                total += part
+                own += own_part
+                squares += squares_part
             sums[2 + c, i] = own
         sums[0, i], sums[1, i] = total, squares
 """
@@ -74,7 +84,7 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     from numba import types
 
     more = types.float64, types.float64[::1]
-    return _of_windows(DIRECT, text, dtype, "c, y" * weighted, more)
+    return _of_windows(DIRECT, text, dtype, "weights[c, y]" * weighted, more)
 
 
 @cache
@@ -88,7 +98,7 @@ def moments(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     from numba import types
 
     more = types.float64[::1], types.float64[:, ::1]
-    return _of_windows(MOMENTS, text, dtype, "c" * weighted, more)
+    return _of_windows(MOMENTS, text, dtype, "weights[c].reshape(-1)[begin:end]" * weighted, more)
 
 
 def _of_windows(
@@ -98,7 +108,7 @@ def _of_windows(
     weights: str,
     more: tuple[Any, ...],
 ) -> jit.Kernel:
-    """Compile sums over single windows; `weights` tells which of them, if any, are read at once."""
+    """Compile sums over single windows; `weights` reads those, if any, of taps."""
     from numba import types
 
     taps, windows, weighted = types.float64[:, :, ::1], types.int64[::1], bool(weights)
@@ -106,7 +116,8 @@ def _of_windows(
     signature = types.void(jit.type_of(dtype)[::1], jit.tuple_of(2), *arrays, *[types.int64] * 2)
     source = template.format(
         weights_argument="weights, " * weighted,
-        weights=f"factors = weights[{weights}].reshape(-1)" * weighted,
+        weights=f"factors = {weights}" * weighted,
+        run=RUN,
         weight=", factors[x]" * weighted,
         factor=" * factors[x]" * weighted,
     )

@@ -129,9 +129,17 @@ def test_the_least_and_greatest_pixel_are_the_images():
     assert torch.equal(own.image, image.double().sum(1, keepdim=True))
 
 
+HARD = {
+    "channels": channel_sums.of_channels,
+    "blocks": lambda call: correlated_blocks.of_blocks(call, 2),
+    "pixels": lambda call: correlated_blocks.of_blocks(call, 1),
+}
+
+
+@pytest.mark.parametrize("bound", HARD.values(), ids=HARD)
 @settings(max_examples=300)
-@given(st.integers(0, 9999), st.integers(-30, -10), st.integers(-30, 0), st.integers(0, 10))
-def test_channels_that_hardly_vary(seed, variation, colour, level):
+@given(st.integers(0, 9999), st.integers(-40, -10), st.integers(-30, 0), st.integers(0, 10))
+def test_images_that_hardly_vary(bound, seed, variation, colour, level):
     """About a level that dwarfs that; together or against one another, or by their colour."""
     random = np.random.default_rng(seed)
     image = 2.0**level + 2.0**variation * random.normal(size=(1, 1, 24, 26)).repeat(3, 1)
@@ -141,7 +149,21 @@ def test_channels_that_hardly_vary(seed, variation, colour, level):
     kernel = kernel if seed % 2 else random.random((1, 3, 1, 1)) + random.normal(size=(1, 3, 7, 9))
     tensors = torch.from_numpy(image), torch.from_numpy(kernel)
     call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto")
-    assert_below_direct(call, channel_sums.of_channels(call))
+    assert_below_direct(call, bound(call))
+
+
+@pytest.mark.parametrize("bound", HARD.values(), ids=HARD)
+@settings(max_examples=200)
+@given(st.integers(0, 9999), st.integers(-40, 60), st.integers(-50, 0))
+def test_blocks_that_cancel(bound, seed, size, variation):
+    """A chessboard, whose sums are all but 0, and a template of another size."""
+    random = np.random.default_rng(seed)
+    board = 1 - 2 * (np.indices((24, 26)).sum(0) % 2)
+    image = 2.0**size * (board * 0.1 + 2.0**variation * random.normal(size=(1, 3, 24, 26)))
+    kernel = random.normal(size=(1, 3, 8, 8)) + image[:, :, 3:11, 5:13] * 2.0**-size * (seed % 2)
+    tensors = torch.from_numpy(image), torch.from_numpy(kernel)
+    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto")
+    assert_below_direct(call, bound(call))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
