@@ -124,8 +124,8 @@ def _by_opencv(scene: np.ndarray, patch: np.ndarray, metric: str) -> Any:
 def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str, float]:
     """Tell by which bounds a search goes, and what share of windows those by blocks leave."""
     call = read(image[None], template[None], metric, (1, 0, 1), None, None, "auto")
-    survey = Survey([(call, [0])])
-    survey.matches(1, math.inf, 0.3)
+    survey = Survey([(call, [0])], 1)
+    survey.matches(math.inf, 0.3)
     [bounds] = pruning.of_blocks(call)
     return WAYS[survey.groups[0].ways[0].bound], bounds.count(1 - match.score) / bounds.values.size
 

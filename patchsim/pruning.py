@@ -43,9 +43,9 @@ POWERS = {"abs((p-k))": 1, "((p-k)*(p-k))": 2}
 PER_VALUE, PER_WINDOW, PER_BLOCK, PER_TAP = 0.25e-9, (0.3e-9, 1.6e-9), (0.015e-9, 0.025e-9), 0.2e-9
 #: Seconds that bounds by blocks take, however small the image.
 FIXED = 2e-4
-#: Shares of the time of a map that bounds may take where few windows are left; where some aren't;
-#: or without asking a sample; and that a sample may take.
-BOUNDS, TRIAL, UNASKED, SAMPLE = 0.8, 0.12, 0.03, 0.2
+#: Shares of the time of a map that bounds may take where few windows are left; or without asking a
+#: sample; and that a sample may take.
+BOUNDS, UNASKED, SAMPLE = 0.8, 0.2, 0.2
 #: A sample's bands of windows, and the rows of each.
 BANDS, ROWS = 3, 16
 #: Sums from which their squares may overflow.
@@ -62,20 +62,22 @@ def possible(call: Call) -> bool:
     return whole and jit.usable(problem) and min(problem.kernel_size) >= 2
 
 
-def promising(call: Call) -> bool:
-    """Tell whether bounds by blocks are likely to be faster than the call's map."""
+def promising(call: Call, alone: bool) -> bool:
+    """Tell whether bounds by blocks are likely to be faster than the call's map.
+
+    `alone`: if only one match is wanted.
+    """
     dense, own = seconds(call), cost(call, call.problem)
     if own > BOUNDS * dense:
         return False
     if own <= UNASKED * dense:
         return True
-    rows, band = _band(call.problem)
-    if 2 * BANDS * rows > call.problem.image_size[0] or BANDS * cost(call, band) > SAMPLE * dense:
+    height, width = call.problem.image_size
+    rows = ROWS * call.problem.stride[0] + call.problem.kernel_size[0]
+    band = dataclasses.replace(call.problem, image_size=(rows, width))
+    if 2 * BANDS * rows > height or BANDS * cost(call, band) > SAMPLE * dense:
         return False
-    if own > TRIAL * dense:
-        return _sampled(call, BANDS, affordable(call, 1 - own / dense))
-    # One band may hold all windows that are left. But if nearly all of it is left, all is.
-    return _sampled(call, 1, 9 * _windows(call.problem) // 10)
+    return _sampled(call, band, affordable(call, 1 - own / dense), alone)
 
 
 def seconds(call: Call) -> float:
@@ -114,22 +116,18 @@ def side(problem: Problem) -> int:
     return 2 ** int(math.log2(length / 8)) if length >= 16 else 1 + (length >= 8)
 
 
-def _band(problem: Problem) -> tuple[int, Problem]:
-    """Return how many rows of the image a sample's band has, and its problem."""
-    rows = ROWS * problem.stride[0] + problem.kernel_size[0]
-    return rows, dataclasses.replace(problem, image_size=(rows, problem.image_size[1]))
-
-
-def _sampled(call: Call, bands: int, most: int) -> bool:
+def _sampled(call: Call, problem: Problem, most: int, alone: bool) -> bool:
     """Tell whether bounds leave at most so many windows: if one band has more, stop at once."""
-    height, (rows, problem) = call.problem.image_size[0], _band(call.problem)
-    each = _windows(call.problem) / (bands * _windows(problem))
+    height, rows = call.problem.image_size[0], problem.image_size[0]
+    each = _windows(call.problem) / (BANDS * _windows(problem))
     survivors, fine = 0, _fine(call)
-    for number in range(bands):
-        top = (height - rows) * (2 * number + 1) // (2 * bands)
+    for number in range(BANDS):
+        top = (height - rows) * (2 * number + 1) // (2 * BANDS)
         image = call.image[:, :, top : top + rows]
-        bounds = of_blocks(dataclasses.replace(call, image=image, problem=problem))
-        survivors += sum(own.count(limit) for own, limit in zip(bounds, fine, strict=True))
+        part = dataclasses.replace(call, image=image, problem=problem)
+        for n, (own, limit) in enumerate(zip(of_blocks(part), fine, strict=True)):
+            spared = Direct(part, n).repeats if alone else None
+            survivors += len(own.within(limit, spared)[0])
         if survivors * each > most:
             return False
     return True

@@ -106,9 +106,9 @@ def find(
     least = -math.inf if threshold is None else threshold
     matches = []
     for batch, own in enumerate(image if image.dim() == 4 else [image]):
-        survey = Survey(_calls(own, entries, metric, stride, data_range, backend))
+        survey = Survey(_calls(own, entries, metric, stride, data_range, backend), k)
         most = survey.directs[0].furthest(least)
-        for found in survey.matches(k, most, max_overlap):
+        for found in survey.matches(most, max_overlap):
             entry, direct = entries[found.template], survey.directs[found.template]
             score = direct.score(found.distance)
             if score < least:

@@ -47,6 +47,9 @@ class Group:
     bounds : list of LowerBounds
     ways : list of Way
         That in which they are bounded, and further ones, each of which leaves fewer.
+    alone : bool
+        Whether only one match is wanted. Then windows that repeat the one before them in their row
+        needn't be looked at.
     """
 
     call: Call
@@ -54,24 +57,22 @@ class Group:
     directs: list[Direct]
     bounds: list[LowerBounds]
     ways: list[Way]
-    _places: tuple[tuple[float, bool], list[tuple[Array, Array]]] | None = None
+    alone: bool
+    _places: tuple[float, list[tuple[Array, Array]]] | None = None
 
-    def leaves_many(self, limit: float, *, alone: bool) -> bool:
+    def leaves_many(self, limit: float) -> bool:
         """Tell whether to measure what its bounds leave takes longer than to sharpen them."""
         most = pruning.affordable(self.call, self.ways[1].share)
         if sum(bounds.uncertain(limit, most) for bounds in self.bounds) <= most:
             return False
-        return not alone or sum(len(row) for row, _ in self.places(limit, alone=True)) > most
+        return not self.alone or sum(len(row) for row, _ in self.places(limit)) > most
 
-    def places(self, limit: float, *, alone: bool) -> list[tuple[Array, Array]]:
-        """List the rows and columns of windows of each template that may be that near.
-
-        If only one match is wanted, those that repeat the one before them needn't be looked at.
-        """
-        if self._places is None or self._places[0] != (limit, alone):
+    def places(self, limit: float) -> list[tuple[Array, Array]]:
+        """List the rows and columns of windows of each template that may be that near."""
+        if self._places is None or self._places[0] != limit:
             pairs = zip(self.bounds, self.directs, strict=True)
-            found = [b.within(limit, direct.repeats if alone else None) for b, direct in pairs]
-            self._places = (limit, alone), found
+            found = [b.within(limit, direct.repeats if self.alone else None) for b, direct in pairs]
+            self._places = limit, found
         return self._places[1]
 
     def sharpen(self) -> None:
@@ -80,59 +81,68 @@ class Group:
         self.bounds, self._places = self.ways[0].bound(self.call), None
 
 
-def group(call: Call, members: list[int]) -> Group:
+def group(call: Call, members: list[int], alone: bool) -> Group:
     """Bound the windows of some templates, in the way that is likely to be faster."""
-    ways, directs = _ways(call), [Direct(call, n) for n in range(len(members))]
-    return Group(call, members, directs, ways[0].bound(call), ways)
+    ways, directs = _ways(call, alone), [Direct(call, n) for n in range(len(members))]
+    return Group(call, members, directs, ways[0].bound(call), ways, alone)
 
 
-def _ways(call: Call) -> list[Way]:
+def _ways(call: Call, alone: bool) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
     blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0)
     sharper = [Way(lower_bounds.sharper, 2.0)] if lower_bounds.sharpens(call) else []
     channels = []
     if channel_sums.possible(call) and channel_sums.promising(call):
         channels = [Way(channel_sums.of_channels, 0.6)]
-    promising = pruning.possible(call) and pruning.promising(call)
+    promising = pruning.possible(call) and pruning.promising(call, alone)
     return [*[blocks] * promising, *channels, maps, *sharper]
 
 
 class Survey:
-    """Searches one image for templates of any sizes."""
+    """Searches one image for k matches of templates of any sizes, or for all."""
 
-    def __init__(self, calls: list[tuple[Call, list[int]]]) -> None:
-        self.groups = [group(*call) for call in calls]
+    def __init__(self, calls: list[tuple[Call, list[int]]], k: int | None) -> None:
+        self.groups, self.k = [group(*call, k == 1) for call in calls], k
         each = {n: direct for n, direct, _ in self._each()}
         self.directs = [each[n] for n in range(len(each))]
 
-    def matches(self, k: int | None, most: float, max_overlap: float) -> list[Found]:
+    def matches(self, most: float, max_overlap: float) -> list[Found]:
         """Find the nearest windows, no further than `most`, by greedy suppression."""
         found: list[Found] = []
-        few = 4 * k + 8 if k else 0
-        seeds = self._seeds(k, max_overlap, few) if k else []
-        if k and k <= len(seeds) and few < MORE and self._many(seeds[k - 1], alone=k == 1):
-            seeds = self._seeds(k, max_overlap, MORE)
-        for limit in _limits(seeds, k, most):
-            if many := self._many(limit, alone=k == 1):
+        for limit in self._limits(most, max_overlap):
+            if many := self._many(limit):
                 for own in many:
                     own.sharpen()
-                return self.matches(k, most, max_overlap)
-            windows = self._windows(limit, alone=k == 1)
+                return self.matches(most, max_overlap)
+            windows = self._windows(limit)
             measure = self._measure(windows, limit)
-            found = best_first(windows, measure, self._suppression(max_overlap), k, limit)
-            if len(found) == k:
+            found = best_first(windows, measure, self._suppression(max_overlap), self.k, limit)
+            if len(found) == self.k:
                 break
         return found
 
-    def _many(self, limit: float, *, alone: bool) -> list[Group]:
+    def _many(self, limit: float) -> list[Group]:
         """List the groups of which that limit leaves many windows, and that know sharper bounds."""
-        return [g for g in self.groups if len(g.ways) > 1 and g.leaves_many(limit, alone=alone)]
+        return [own for own in self.groups if len(own.ways) > 1 and own.leaves_many(limit)]
 
     def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
         for own in self.groups:
             yield from zip(own.members, own.directs, own.bounds, strict=True)
 
-    def _seeds(self, k: int, max_overlap: float, count: int) -> list[float]:
+    def _limits(self, most: float, max_overlap: float) -> Iterator[float]:
+        """Yield distances within which k matches are likely, larger and larger, `most` at last."""
+        if self.k:
+            number, few = self.k, 4 * self.k + 8
+            seeds = self._seeds(few, max_overlap)
+            if number <= len(seeds) and few < MORE and self._many(seeds[number - 1]):
+                seeds = self._seeds(MORE, max_overlap)
+            while number <= len(seeds):
+                if seeds[number - 1] < most:
+                    yield seeds[number - 1]
+                number *= 2
+        yield most
+
+    def _seeds(self, count: int, max_overlap: float) -> list[float]:
         """Return the distances of likely matches, the nearest first.
 
         Of so many windows of each template that have the least bounds, at most one in each cell.
@@ -146,15 +156,15 @@ class Survey:
         known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
         # The nearest of all is a match, so that one is enough where one is wanted.
-        most = 1 if k == 1 else None
+        most = 1 if self.k == 1 else None
         found = best_first(known, distances.__getitem__, suppression, most, math.inf)
         return [own.distance for own in found]
 
-    def _windows(self, limit: float, *, alone: bool) -> Windows:
+    def _windows(self, limit: float) -> Windows:
         """List the windows whose bounds allow that distance; see `Group.places`."""
         parts = []
         for own in self.groups:
-            found = zip(own.members, own.bounds, own.places(limit, alone=alone), strict=True)
+            found = zip(own.members, own.bounds, own.places(limit), strict=True)
             for n, bounds, (row, col) in found:
                 lower = bounds(bounds.values[row, col])
                 parts.append(Windows(np.full(len(row), n), row, col, lower))
@@ -178,16 +188,6 @@ class Survey:
         shapes = [direct.map_size for direct in self.directs]
         sizes = [direct.size for direct in self.directs]
         return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
-
-
-def _limits(seeds: list[float], k: int | None, most: float) -> Iterator[float]:
-    """Yield distances within which k matches are likely, larger and larger, `most` at last."""
-    number = k or 1
-    while number <= len(seeds):
-        if seeds[number - 1] < most:
-            yield seeds[number - 1]
-        number *= 2
-    yield most
 
 
 def _joined(parts: list[Windows]) -> Windows:
