@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from patchsim import jit, passes, threads
 from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Problem
 
 Reduction = Literal["mean", "sum"]
+
+#: Sums that are finished at a time.
+RUN = 2**14
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ class Finish:
             if self.metric.unit > 1:
                 sums = sums.div(self.metric.unit, rounding_mode="floor" if self._exact else None)
             return sums.to(self.dtype)
-        if self._exact:
-            sums = sums.double()
-        denominator = self._denominator(sums.dtype)
+        denominator = self._denominator(torch.float64 if self._exact else sums.dtype)
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
-            similarity = _complement(sums, 1 / denominator)
+            if self._exact and type(sums) is Tensor and jit.usable(self.problem):
+                return _complements(sums, 1 / denominator, self.dtype)
+            similarity = _complement(sums.double() if self._exact else sums, 1 / denominator)
             return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
+        if self._exact:
+            sums = sums.double()
         distance = self.metric.finish(sums / denominator)
         return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
 
@@ -103,6 +109,15 @@ def converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
     info = torch.finfo(dtype)
     error = error + info.eps / 2 * magnitude + info.tiny
     return error.masked_fill(~(magnitude < info.max), torch.inf)
+
+
+def _complements(sums: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """Return 1 − factor·sums of integers, computed in float64, in which they needn't be kept."""
+    result = torch.empty(sums.shape, dtype=dtype)
+    given, found = sums.contiguous().view(-1).numpy(), result.view(-1).numpy()
+    run = partial(passes.complements(sums.dtype, dtype, RUN), given, factor, found)
+    threads.share(run, -(-len(given) // RUN), 10 * len(given))
+    return result
 
 
 def _complement(sums: Tensor, factor: float) -> Tensor:

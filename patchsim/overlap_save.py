@@ -277,12 +277,14 @@ def _effort(problem: Problem, busy: int, size: Pair) -> float:
     """Estimate the work of each of so many threads; the constants fit measured times.
 
     For a pair of tiles: transforms of each channel and template, products of their spectra, and
-    what it takes to fill and empty a tile; half as much again where it leaves a core's own cache.
+    what it takes to fill and empty a tile; half as much again where it leaves a core's own cache,
+    and more the more of the next it takes.
     """
     channels, templates = problem.channels, problem.templates
     points, pairs = math.prod(size), -(-tiles(problem, size) // 2)
-    passes = math.log2(points) + 8
-    away = 1 + 0.5 * min(1.0, points * (channels + 1) * problem.value_dtype.itemsize / 2**18)
+    passes, itemsize = math.log2(points) + 8, 4 if problem.value_dtype is torch.float32 else 8
+    held = points * (channels + 1) * itemsize
+    away = 1 + 0.5 * min(1.0, held / 2**18) + held / (10 * 2**20)
     pair = channels * passes + templates * (passes + 3 * channels)
     prepared = channels * templates * passes / 2
     return points * (-(-pairs // busy) * away * pair + prepared / busy)

@@ -57,6 +57,15 @@ def kernel(values, size, minima, limit, spared, most, places, count):
     count[0] = found
 """
 
+#: See `complements`.
+COMPLEMENTS = """
+def kernel(sums, factor, result, first, last):
+    for i in range(first, last):
+        values, complements = sums[i * {run} : (i + 1) * {run}], result[i * {run} : (i + 1) * {run}]
+        for x in range(values.size):
+            complements[x] = 1 - factor * np.float64(values[x])
+"""
+
 #: See `extremes`.
 EXTREMES = """
 def kernel(values, lows, highs, first, last):
@@ -122,6 +131,19 @@ def below(name: str) -> Kernel:
     given = maps, jit.tuple_of(2), maps, value, types.boolean[:, ::1]
     signature = types.void(*given, types.int64, whole, whole)
     return jit.compiled(BELOW, [signature], key=name)
+
+
+@cache
+def complements(sums: torch.dtype, result: torch.dtype, run: int) -> Kernel:
+    """Compile (sums, factor, result, first, last): result = 1 − factor·sums, in float64.
+
+    Both are flat; of them, cut into pieces of `run`, those from first to last are computed.
+    """
+    from numba import types
+
+    given, found = (jit.type_of(dtype)[::1] for dtype in (sums, result))
+    signature = types.void(given, types.float64, found, types.int64, types.int64)
+    return jit.compiled(COMPLEMENTS.format(run=run), [signature])
 
 
 @cache

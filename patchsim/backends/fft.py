@@ -341,7 +341,8 @@ def work(problem: Problem, metric: Metric) -> Work:
     itemsize = 4 if problem.value_dtype is torch.float32 else 8
     steps = 100 + 4 * problem.templates
     if overlap_save.can(metric, problem):
-        operations = crosses * math.ceil(overlap_save.effort(problem)) + 30 * windows
+        operations = crosses * math.ceil(overlap_save.effort(problem))
+        operations += (30 if itemsize == 4 else 60) * windows
         pixels = problem.channels * problem.image_size[0] * problem.image_size[1]
         memory = 2 * windows + problem.batch * (rows * cols + pixels * (not exact))
         memory += overlap_save.memory(problem, crosses)
@@ -384,8 +385,8 @@ FFT = Backend(
     rates={
         "float32": (1000, 0.032),
         "float64": (1000, 0.046),
-        "uint8": (1000, 0.055),
-        "int16": (1000, 0.055),
+        "uint8": (1000, 0.032),
+        "int16": (1000, 0.032),
     },
     windows=_windows,
     prepare=overlap_save.prepare,
