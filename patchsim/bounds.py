@@ -19,6 +19,7 @@ from patchsim import algebra, passes, threads
 from patchsim.box import box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.slide import Planes
 
 #: Values whose extremes are sought at a time.
 RUN = 2**15
@@ -100,6 +101,19 @@ def finite_range(image: Tensor) -> tuple[float, float]:
         return low, high
     low, high = (float(bound) for bound in image.detach().nan_to_num(0, 0, 0).aminmax())
     return low, high
+
+
+def finite(image: Tensor) -> bool:
+    """Tell whether all numbers of an image of floats on the CPU, (B, C, H, W), are finite.
+
+    By a kernel, as `finite_range`.
+    """
+    planes, height = Planes(image.detach(), (1, 1)), image.shape[2]
+    spoiled = np.empty(len(image) * image.shape[1] * height, bool)
+    layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[1:])
+    run = partial(passes.spoiled(image.dtype), planes.flat, *layout, spoiled)
+    threads.share(run, len(spoiled), 5 * image.numel())
+    return not spoiled.any()
 
 
 def _range(image: Tensor) -> tuple[float, float]:

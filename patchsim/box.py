@@ -47,15 +47,21 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
 
 
 def expression_sum(
-    text: str, image: Tensor, planes: Planes, centre: Tensor, problem: Problem
+    text: str,
+    image: Tensor,
+    planes: Planes,
+    centre: Tensor,
+    problem: Problem,
+    sums: Tensor | None = None,
 ) -> Tensor:
     """Sum an expression of p − centre over boxes of an image on the CPU, in centre's dtype.
 
     text is of p alone (see `patchsim.expression.parse`), planes are image's at stride 1, centre is
-    (C,), and dilation must be 1. Otherwise as `box_sum`, which is that of "p" and centre 0.
+    (C,), and dilation must be 1. Otherwise as `box_sum`, which is that of "p" and centre 0. If
+    `sums` are given, (B, 1, Ho, Wo) and contiguous, it fills and returns them.
     """
     rows, cols = problem.map_size
-    sums = centre.new_empty((len(image), 1, rows, cols))
+    sums = centre.new_empty((len(image), 1, rows, cols)) if sums is None else sums
     layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[2:])
     arguments = planes.flat, centre.numpy(), sums.numpy(), *layout
     box = jit.box(text, image.dtype, centre.dtype)

@@ -54,7 +54,7 @@ class Finish:
         denominator = self._denominator(torch.float64 if self._exact else sums.dtype)
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
-            if self._exact and type(sums) is Tensor and jit.usable(self.problem):
+            if self._by_kernel(sums):
                 return _complements(sums, 1 / denominator, self.dtype)
             similarity = _complement(sums.double() if self._exact else sums, 1 / denominator)
             return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
@@ -62,6 +62,15 @@ class Finish:
             sums = sums.double()
         distance = self.metric.finish(sums / denominator)
         return (torch.rsub(distance, 1) if self.similarity else distance).to(self.dtype)
+
+    def _by_kernel(self, sums: Tensor) -> bool:
+        """Tell whether to finish sums by a kernel.
+
+        Integers always, so that a similarity doesn't depend on how many there are.
+        """
+        many = self._exact or sums.numel() >= threads.GRAIN
+        known = type(sums) is Tensor and self.dtype in (torch.float32, torch.float64)
+        return many and known and jit.usable(self.problem)
 
     def _denominator(self, dtype: torch.dtype) -> float | Tensor:
         denominator = self.total * self.scale * self.metric.unit
@@ -112,7 +121,7 @@ def converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _complements(sums: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
-    """Return 1 − factor·sums of integers, computed in float64, in which they needn't be kept."""
+    """Return 1 − factor·sums; of integers computed in float64, without keeping them there."""
     result = torch.empty(sums.shape, dtype=dtype)
     given, found = sums.contiguous().view(-1).numpy(), result.view(-1).numpy()
     run = partial(passes.complements(sums.dtype, dtype, RUN), given, factor, found)

@@ -273,9 +273,8 @@ def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple
         return p.reshape(len(image), 1, -1, *problem.map_size), box_sum(values * values, problem)
     middles = torch.zeros(problem.channels, dtype=torch.float64) + torch.as_tensor(centre).flatten()
 
-    def sums(text: str, channels: slice) -> Tensor:
-        values = image[:, channels]
-        return expression_sum(text, values, Planes(values, (1, 1)), middles[channels], problem)
-
-    p = torch.stack([sums("p", slice(c, c + 1)) for c in range(problem.channels)], 2)
-    return p, sums("(p*p)", slice(None))
+    p = torch.empty((len(image), 1, problem.channels, *problem.map_size), dtype=torch.float64)
+    for b, c in product(range(len(image)), range(problem.channels)):
+        own, plane = image[b : b + 1, c : c + 1], p[b : b + 1, :, c]
+        expression_sum("p", own, Planes(own, (1, 1)), middles[c : c + 1], problem, plane)
+    return p, expression_sum("(p*p)", image, Planes(image, (1, 1)), middles, problem)

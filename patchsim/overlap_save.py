@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from patchsim import algebra, jit, passes, threads
+from patchsim.bounds import finite
 from patchsim.box import expression_sum
 from patchsim.butterflies import REGISTER, radices, roots
 from patchsim.metrics.base import Metric, identity
@@ -28,6 +29,8 @@ from patchsim.slide import Planes
 
 #: Sides of the blocks by which energies of tiles are bounded.
 ENERGY = 32
+#: Operations that a byte of a transformed point takes, about.
+PER_BYTE = 18
 
 
 def plain(problem: Problem) -> bool:
@@ -63,7 +66,7 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     boxes = expression_sum(templates.terms.box, image.detach(), planes, centre, problem)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
     # they would spoil all.
-    if problem.value_range is None and not math.isfinite(image.sum()):
+    if problem.value_range is None and not finite(image):
         planes = Planes(torch.where(image.isfinite(), image, centre[:, None, None]), (1, 1))
     return _correlate(templates, problem, image.dtype, planes, boxes)
 
@@ -114,7 +117,7 @@ class _Templates:
         run = partial(
             jit.spectra(dtype), planes.numpy(), spectra.numpy(), size, *_axes(size, dtype)
         )
-        threads.share(run, len(planes), 50 * spectra.numel())
+        threads.share(run, len(planes), PER_BYTE * spectra.numel() * dtype.itemsize)
         return spectra.view(*self.factors.shape[:2], -1)
 
 
@@ -133,7 +136,9 @@ def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
     with _lock:
         made = _made.setdefault(kernel, {})  # type: ignore[no-untyped-call]
         if metric not in made:
-            made[metric] = _read(metric, problem, kernel.detach())
+            make = partial(_read, metric, problem, kernel.detach())
+            shared = threads.sharing(_operations(problem, tile(problem))) > 1
+            made[metric] = threads.quietly(make, kernel.numel()) if shared else make()
         found: _Templates = made[metric]
     return found
 
@@ -146,8 +151,8 @@ def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
     centre = centre.expand(problem.channels, 1, 1).contiguous()
     centred = kernel.to(dtype) - centre
     constants = terms.constant(centred)
-    finite = centred if exact else centred.nan_to_num(0, 0, 0)
-    factors = torch.cat([scale * g(finite) for _, g, scale in terms.crosses], 1)
+    spotless = centred if exact else centred.nan_to_num(0, 0, 0)
+    factors = torch.cat([scale * g(spotless) for _, g, scale in terms.crosses], 1)
     return _Templates(terms, centre.flatten(), constants, factors)
 
 
@@ -176,7 +181,8 @@ def _correlate(
     grid = _grid(problem, size), _valid(problem, size), problem.stride
     pairs = -(-tiles(problem, size) // 2)
     run = partial(run, planes.flat, *arrays, *layout, *grid, *_axes(size, dtype))
-    threads.share(run, pairs, 50 * pairs * math.prod(size) * (spectra.shape[1] + len(spectra)))
+    points = pairs * math.prod(size) * (spectra.shape[1] + len(spectra))
+    threads.share(run, pairs, PER_BYTE * points * dtype.itemsize)
     return sums
 
 
@@ -254,13 +260,18 @@ def largest_energy(image: Tensor, centre: Tensor, size: Pair) -> float:
 
 def _operations(problem: Problem, size: Pair) -> int:
     """Count about how many operations the tiles of an expansion with one cross term take."""
-    pairs = -(-tiles(problem, size) // 2)
-    return 50 * pairs * math.prod(size) * (problem.channels + problem.templates)
+    points = -(-tiles(problem, size) // 2) * math.prod(size)
+    return PER_BYTE * _itemsize(problem) * points * (problem.channels + problem.templates)
+
+
+def _itemsize(problem: Problem) -> int:
+    """Return the bytes of the numbers that are transformed."""
+    return 4 if problem.value_dtype is torch.float32 else 8
 
 
 @lru_cache(maxsize=512)
 def _tile(problem: Problem, busy: int) -> Pair:
-    lanes = REGISTER // (4 if problem.value_dtype is torch.float32 else 8)
+    lanes = REGISTER // _itemsize(problem)
     down, across = (
         _lengths(rows, size, lanes)
         for rows, size in zip(problem.extent, problem.image_size, strict=True)
@@ -282,8 +293,8 @@ def _effort(problem: Problem, busy: int, size: Pair) -> float:
     """
     channels, templates = problem.channels, problem.templates
     points, pairs = math.prod(size), -(-tiles(problem, size) // 2)
-    passes, itemsize = math.log2(points) + 8, 4 if problem.value_dtype is torch.float32 else 8
-    held = points * (channels + 1) * itemsize
+    passes = math.log2(points) + 8
+    held = points * (channels + 1) * _itemsize(problem)
     away = 1 + 0.5 * min(1.0, held / 2**18) + held / (10 * 2**20)
     pair = channels * passes + templates * (passes + 3 * channels)
     prepared = channels * templates * passes / 2

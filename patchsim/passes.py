@@ -8,6 +8,7 @@ import torch
 
 from patchsim import jit
 from patchsim.jit import Kernel
+from patchsim.problem import name_of
 
 #: See `minima`.
 MINIMA = """
@@ -63,7 +64,20 @@ def kernel(sums, factor, result, first, last):
     for i in range(first, last):
         values, complements = sums[i * {run} : (i + 1) * {run}], result[i * {run} : (i + 1) * {run}]
         for x in range(values.size):
-            complements[x] = 1 - factor * np.float64(values[x])
+            complements[x] = 1 - factor * np.{total}(values[x])
+"""
+
+#: See `spoiled`.
+SPOILED = """
+def kernel(image, steps, shape, spoiled, first, last):
+    (to_image, to_channel, to_row), (channels, height, width) = steps, shape
+    for row in range(first, last):
+        start = row // height // channels * to_image + row // height % channels * to_channel
+        start += row % height * to_row
+        pixels, total = image[start : start + width], image.dtype.type(0)
+        for x in range(width):
+            total += 0 * pixels[x]
+        spoiled[row] = total != total
 """
 
 #: See `extremes`.
@@ -135,15 +149,31 @@ def below(name: str) -> Kernel:
 
 @cache
 def complements(sums: torch.dtype, result: torch.dtype, run: int) -> Kernel:
-    """Compile (sums, factor, result, first, last): result = 1 − factor·sums, in float64.
+    """Compile (sums, factor, result, first, last): result = 1 − factor·sums.
 
-    Both are flat; of them, cut into pieces of `run`, those from first to last are computed.
+    Both are flat; of them, cut into pieces of `run`, those from first to last are computed, sums of
+    float32 in float32, others in float64.
     """
     from numba import types
 
     given, found = (jit.type_of(dtype)[::1] for dtype in (sums, result))
-    signature = types.void(given, types.float64, found, types.int64, types.int64)
-    return jit.compiled(COMPLEMENTS.format(run=run), [signature])
+    total = torch.float32 if sums is torch.float32 else torch.float64
+    signature = types.void(given, jit.type_of(total), found, types.int64, types.int64)
+    return jit.compiled(COMPLEMENTS.format(run=run, total=name_of(total)), [signature])
+
+
+@cache
+def spoiled(dtype: torch.dtype) -> Kernel:
+    """Compile (image, (to_image, to_channel, to_row), (C, H, W), spoiled, first, last).
+
+    Of a flat image's rows, B·C·H, those from first to last are looked at: spoiled, booleans, tell
+    which hold NaN or inf.
+    """
+    from numba import types
+
+    layout = jit.type_of(dtype)[::1], jit.tuple_of(3), jit.tuple_of(3)
+    signature = types.void(*layout, types.boolean[::1], types.int64, types.int64)
+    return jit.compiled(SPOILED, [signature])
 
 
 @cache

@@ -14,6 +14,8 @@ import torch
 #: Operations below which waking another thread takes longer than it saves, and above which blocks
 #: are made smaller than a thread's share, so that a thread that is held up holds up little.
 WORTH_SHARING, WORTH_BALANCING = 20_000_000, 100_000_000
+#: Numbers below which torch uses one thread (its grain size).
+GRAIN = 2**15
 
 
 _here = local()
@@ -36,8 +38,8 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
 
     Blocks are multiples of `multiple`, but for the last; `operations` is the whole work's size.
     """
-    threads = sharing(operations)
-    if threads == 1:
+    threads = min(sharing(operations), -(-count // multiple))
+    if threads <= 1:
         work(0, count)
         return
     pieces = threads * 4 if operations > WORTH_BALANCING else threads
@@ -70,6 +72,17 @@ def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
     workers = [_single_threaded(threads).submit(loop) for _ in range(threads)]
     for worker in workers:
         worker.result()
+
+
+def quietly(work: Callable[[], Any], numbers: int) -> Any:
+    """Return what ``work()`` does with so many numbers by torch, without waking its threads.
+
+    After a call of torch they wait for more, in a loop that keeps others from their cores.
+    """
+    threads = count_threads()
+    if threads == 1 or numbers < GRAIN:
+        return work()
+    return _single_threaded(threads).submit(work).result()
 
 
 @cache

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchsim.bounds import finite
 from patchsim.box import box_sum
 from patchsim.problem import Problem
 
@@ -59,3 +60,14 @@ def test_nan_and_inf_stay_in_the_windows_that_hold_them():
     assert spoiled[17:21, 5:11].all()
     assert spoiled[2:6, 25:31].all()
     assert spoiled.sum() == 2 * 4 * 6
+
+
+@given(st.integers(0, 999), st.booleans(), st.sampled_from([torch.nan, torch.inf, -torch.inf, 7]))
+def test_spoiled_images_are_told_from_finite_ones(seed, single, value):
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.full((2, 3, 9, 11), 1e30, dtype=torch.float32 if single else torch.float64)
+    place = [int(torch.randint(0, n, (), generator=generator)) for n in image.shape]
+    image[tuple(place)] = value
+    views = image, image.permute(0, 1, 3, 2), image[:, 1:, 2:7, 3:9], image.permute(0, 2, 3, 1)
+    for view in views:
+        assert finite(view) == bool(view.isfinite().all())

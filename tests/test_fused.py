@@ -145,6 +145,12 @@ def test_errors_of_threads_are_raised():
         threads.share(work, 100, 10**9)
 
 
+def test_torch_uses_one_thread_where_work_is_done_quietly():
+    assert threads.quietly(torch.get_num_threads, threads.GRAIN) == 1
+    assert threads.quietly(torch.get_num_threads, 1) == torch.get_num_threads()
+    assert threads.quietly(lambda: 7, threads.GRAIN) == 7
+
+
 FORK = """
 import faulthandler, os, torch
 from patchsim import slide
