@@ -38,7 +38,7 @@ from torch import Tensor
 from patchsim import jit, slide, templates, threads, windows
 from patchsim.bounds import finite_range
 from patchsim.call import Call
-from patchsim.cells import size_of
+from patchsim.cells import Array, size_of
 from patchsim.emit import Arithmetic
 from patchsim.expression import parse
 from patchsim.lower_bounds import LowerBounds, settled
@@ -178,14 +178,18 @@ def of_blocks(call: Call, side: int) -> list[LowerBounds]:
     compiled = kernel(image.dtype)
     run = partial(compiled, planes.flat, *layout, *more, *scalings, off, exact)
     threads.share(run, problem.map_size[0], 20 * image.numel())
-    peak = float(peaks.max())
-    if peak == np.inf:
-        peak = max(map(abs, finite_range(image)))
+    peak = largest(image, peaks)
     for n in range(len(maps)):
         if not exact and varying[n] < off * (problem.taps * peak * peak + energies[n]):
             maps[n] = -1
     found = [LowerBounds(values, cell, slack=SLACK) for values in maps.numpy()]
     return settled(call, found)
+
+
+def largest(image: Tensor, peaks: Array) -> float:
+    """Return the greatest magnitude of an image's finite pixels, given that of parts of it."""
+    peak = float(peaks.max())
+    return peak if peak < math.inf else max(map(abs, finite_range(image)))
 
 
 def roundings(call: Call, side: int) -> int:

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from patchsim import rates
+from patchsim import overlap_save, rates
 from patchsim.algebra import Correlate
 from patchsim.backends import conv2d, fft
 from patchsim.backends.base import Backend, Work
@@ -124,7 +124,7 @@ def work(problem: Problem, correlations: int) -> Work:
     """
     together = min(TOGETHER, correlations)
     backend, group = _fastest(problem, together), _group(problem, together)
-    itemsize = 4 if problem.value_dtype is torch.float32 else 8
+    itemsize = overlap_save.itemsize(problem)
     factors = group.batch * group.channels * math.prod(group.image_size)
     factors += group.templates * group.taps
     nanoseconds = math.ceil(1e9 * _seconds(backend, group) * correlations / together)

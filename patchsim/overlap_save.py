@@ -261,17 +261,17 @@ def largest_energy(image: Tensor, centre: Tensor, size: Pair) -> float:
 def _operations(problem: Problem, size: Pair) -> int:
     """Count about how many operations the tiles of an expansion with one cross term take."""
     points = -(-tiles(problem, size) // 2) * math.prod(size)
-    return PER_BYTE * _itemsize(problem) * points * (problem.channels + problem.templates)
+    return PER_BYTE * itemsize(problem) * points * (problem.channels + problem.templates)
 
 
-def _itemsize(problem: Problem) -> int:
+def itemsize(problem: Problem) -> int:
     """Return the bytes of the numbers that are transformed."""
     return 4 if problem.value_dtype is torch.float32 else 8
 
 
 @lru_cache(maxsize=512)
 def _tile(problem: Problem, busy: int) -> Pair:
-    lanes = REGISTER // _itemsize(problem)
+    lanes = REGISTER // itemsize(problem)
     down, across = (
         _lengths(rows, size, lanes)
         for rows, size in zip(problem.extent, problem.image_size, strict=True)
@@ -294,7 +294,7 @@ def _effort(problem: Problem, busy: int, size: Pair) -> float:
     channels, templates = problem.channels, problem.templates
     points, pairs = math.prod(size), -(-tiles(problem, size) // 2)
     passes = math.log2(points) + 8
-    held = points * (channels + 1) * _itemsize(problem)
+    held = points * (channels + 1) * itemsize(problem)
     away = 1 + 0.5 * min(1.0, held / 2**18) + held / (10 * 2**20)
     pair = channels * passes + templates * (passes + 3 * channels)
     prepared = channels * templates * passes / 2

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from patchsim import correlated_blocks, jit, slide, threads
-from patchsim.bounds import finite_range, gamma
+from patchsim.bounds import gamma
 from patchsim.call import Call
 from patchsim.cells import size_of
-from patchsim.correlated_blocks import deviations, pooled
+from patchsim.correlated_blocks import deviations, largest, pooled
 from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
@@ -125,8 +125,8 @@ def _sampled(call: Call, problem: Problem, most: int, alone: bool) -> bool:
         top = (height - rows) * (2 * number + 1) // (2 * BANDS)
         image = call.image[:, :, top : top + rows]
         part = dataclasses.replace(call, image=image, problem=problem)
-        for n, (own, limit) in enumerate(zip(of_blocks(part), fine, strict=True)):
-            spared = Direct(part, n).repeats if alone else None
+        spared = Direct(part, 0).repeats if alone else None
+        for own, limit in zip(of_blocks(part), fine, strict=True):
             survivors += len(own.within(limit, spared)[0])
         if survivors * each > most:
             return False
@@ -170,9 +170,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
     run = partial(jit.blocks(text, image.dtype, dtype), planes.flat, *layout, *more)
     threads.share(run, problem.map_size[0], 20 * image.numel())
     unit = Direct(call, 0).unit
-    peak = float(peaks.max())
-    if peak == math.inf:
-        peak = max(map(abs, finite_range(image)))
+    peak = largest(image, peaks)
     if max(peak, float(kernel.abs().max())) * problem.taps > LARGE:
         return [LowerBounds(np.zeros(problem.map_size), cell) for _ in blocks]
     roundings = b * b * problem.channels + blocks[0].numel() + 4

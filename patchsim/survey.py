@@ -70,9 +70,9 @@ class Group:
     def places(self, limit: float) -> list[tuple[Array, Array]]:
         """List the rows and columns of windows of each template that may be that near."""
         if self._places is None or self._places[0] != limit:
-            pairs = zip(self.bounds, self.directs, strict=True)
-            found = [b.within(limit, direct.repeats if self.alone else None) for b, direct in pairs]
-            self._places = limit, found
+            # Which windows repeat others doesn't depend on the template.
+            spared = self.directs[0].repeats if self.alone else None
+            self._places = limit, [bounds.within(limit, spared) for bounds in self.bounds]
         return self._places[1]
 
     def sharpen(self) -> None:

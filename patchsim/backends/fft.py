@@ -338,7 +338,7 @@ def work(problem: Problem, metric: Metric) -> Work:
     rows, cols = problem.map_size
     windows = problem.batch * problem.templates * rows * cols
     crosses, exact = metric.expansion.crosses, problem.value_range is not None
-    itemsize = 4 if problem.value_dtype is torch.float32 else 8
+    itemsize = overlap_save.itemsize(problem)
     steps = 100 + 4 * problem.templates
     if overlap_save.can(metric, problem):
         operations = crosses * math.ceil(overlap_save.effort(problem))
