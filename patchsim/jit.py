@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from patchsim import butterflies, emit, heap, instructions, templates
+from patchsim import butterflies, emit, heap, sweeps, templates
 from patchsim import phases as phasing
 from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
 from patchsim.expression import parse
-from patchsim.instructions import Instruction, sweep
+from patchsim.instructions import Instruction
 from patchsim.problem import INTEGER_RANGES, Problem, name_of
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
@@ -238,7 +238,7 @@ def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
         unroll=unroll,
     )
     functions = {
-        name: sweep(instruction, words, groups, rows)
+        name: sweeps.words(instruction, words, groups, rows)
         for name, groups in (("many", unroll), ("one", 1))
     }
     taps = types.int64[::1], types.int32[:, ::1], types.float64
@@ -325,7 +325,7 @@ def _digest(text: str) -> str:
 @cache
 def _writers() -> str:
     """Identify this version of what writes and names the functions that kernels call."""
-    texts = map(inspect.getsource, (emit, butterflies, instructions, phasing))
+    texts = map(inspect.getsource, (emit, butterflies, sweeps, phasing))
     return _digest("".join([*texts, inspect.getsource(named)]))
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 from patchsim.butterflies import REGISTER
 
-#: Strides that halving, and halving again, makes of lines.
-STRIDES = (2, 4, 8)
+#: Strides for which registers are rearranged, as those of larger ones would be too many.
+STRIDES = (2, 3, 4, 5, 6, 8)
+
+#: Bytes by which pixels are asked for ahead: processors don't by themselves from page to page.
+AHEAD = 2**13
 
 #: See `patchsim.jit.phases`. The last registers may overlap those before. What fills none, and
 #: other strides, are copied one by one.
@@ -63,21 +66,9 @@ def split(stride: int, itemsize: int) -> Any:
 
     lanes, address = REGISTER // itemsize, ir.IntType(64)
     register = ir.VectorType(ir.IntType(8 * itemsize), lanes)
-    index = ir.VectorType(ir.IntType(32), lanes)
 
     def at(build: Any, place: Any) -> Any:
         return build.inttoptr(place, register.as_pointer())
-
-    def phases(build: Any, line: list[Any]) -> list[Any]:
-        """Take every second lane, and the others; of each of both again."""
-        if len(line) == 1:
-            return line
-        halves = []
-        for first in (0, 1):
-            lanes_taken = index([first + 2 * lane for lane in range(lanes)])
-            pairs = zip(line[::2], line[1::2], strict=True)
-            halves.append(phases(build, [build.shuffle_vector(*p, lanes_taken) for p in pairs]))
-        return [phase for pair in zip(*halves, strict=True) for phase in pair]
 
     def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
         line, target, step, count = arguments
@@ -86,9 +77,10 @@ def split(stride: int, itemsize: int) -> Any:
             there = build.add(target, build.mul(loop.index, address(REGISTER)))
             loaded = []
             for _ in range(stride):
+                _fetch(build, build.add(here, address(AHEAD)))
                 loaded.append(build.load(at(build, here), align=itemsize))
                 here = build.add(here, address(REGISTER))
-            for phase in phases(build, loaded):
+            for phase in _phases(build, loaded):
                 build.store(phase, at(build, there), align=itemsize)
                 there = build.add(there, step)
         return context.get_dummy_value()
@@ -99,3 +91,42 @@ def split(stride: int, itemsize: int) -> Any:
         return definition
 
     return extending.intrinsic(split)
+
+
+def _phases(build: Any, line: list[Any]) -> list[Any]:
+    """Take every n-th lane, n being a prime, and those after them; of each of these again."""
+    count = len(line)
+    if count == 1:
+        return line
+    prime = next(n for n in range(2, count + 1) if count % n == 0)
+    groups = [line[i : i + prime] for i in range(0, count, prime)]
+    split = [_phases(build, [_take(build, g, first) for g in groups]) for first in range(prime)]
+    return [phase for some in zip(*split, strict=True) for phase in some]
+
+
+def _take(build: Any, line: list[Any], first: int) -> Any:
+    """Of so many registers take as many lanes apart, from the first on."""
+    from llvmlite import ir
+
+    lanes = line[0].type.count
+    places = [first + len(line) * lane for lane in range(lanes)]
+    taken = line[0]
+    for i in range(1, len(line)):
+        # What is there already stays where it is; what isn't yet, a later register has.
+        there = places if i == 1 else range(lanes)
+        index = [
+            t if place < lanes * i else lanes + place % lanes
+            for t, place in zip(there, places, strict=True)
+        ]
+        taken = build.shuffle_vector(taken, line[i], ir.VectorType(ir.IntType(32), lanes)(index))
+    return taken
+
+
+def _fetch(build: Any, place: Any) -> None:
+    """Have what will be read at a place, which needn't exist, brought into all caches."""
+    from llvmlite import ir
+
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    prefetch = build.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    build.call(prefetch, [build.inttoptr(place, byte), word(0), word(3), word(1)])

@@ -18,6 +18,9 @@ from patchsim.problem import Pair, name_of
 #: Sums in one run of a kernel: with the pixels of a few taps they fit the first-level cache.
 CHUNK = 2048
 
+#: Bytes of an image that are split into phases at a time.
+SPLIT = 2**22
+
 #: Sums that could be computed in the time that a run takes to start.
 START = 200
 
@@ -39,7 +42,7 @@ class Planes:
         From one image, channel, phase of rows and phase of columns to the next.
     """
 
-    def __init__(self, image: Tensor, stride: Pair) -> None:
+    def __init__(self, image: Tensor, stride: Pair, *, alone: bool = False) -> None:
         self.stride = stride
         if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
             *outer, self.pitch, _ = image.stride()
@@ -49,7 +52,7 @@ class Planes:
                 (1 + sum((n - 1) * step for n, step in last),), (1,)
             ).numpy()
         else:
-            planes, self.pitch = phases(image, stride)
+            planes, self.pitch = phases(image, stride, alone=alone)
             _, channels, down, across, size = planes.shape
             self.steps = channels * down * across * size, down * across * size, across * size, size
             self.flat = planes.reshape(-1)
@@ -59,8 +62,11 @@ class Planes:
         return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
 
 
-def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
-    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols."""
+def phases(image: Tensor, stride: Pair, *, alone: bool = False) -> tuple[np.ndarray[Any, Any], int]:
+    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols.
+
+    On several threads, unless `alone`.
+    """
     pixels = image.numpy()
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
@@ -69,8 +75,11 @@ def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
     gap = (9 * line - rows * cols) % page
     planes = np.empty((batch, channels, sy, sx, rows * cols + gap), pixels.dtype)
     split = jit.phases(image.dtype, sx if sx in STRIDES else 0)
-    run = partial(split, pixels, planes, rows, cols)
-    threads.share(run, batch * channels * rows, 50 * planes.size)
+    run, jobs = partial(split, pixels, planes, rows, cols), batch * channels * rows
+    if alone:
+        run(0, jobs)
+    else:
+        threads.share(run, jobs, 50 * planes.size)
     return planes, cols
 
 
@@ -112,20 +121,63 @@ def sums(
     Tensor, shape (B, N, Ho, Wo)
         Of the image's dtype for floats, int64 for integers.
     """
-    planes = Planes(image.detach(), stride)
-    taps = _taps(kernel, weight)
+    image, taps = image.detach(), _taps(kernel, weight)
     shape, dtype = _sums(image, kernel, stride, dilation)
     result = np.empty(shape, name_of(dtype))  # torch takes longer to make a tensor
-    rows, cols = shape[2:]
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
-    offsets, pitch = planes.offsets(kernel.shape, dilation), planes.pitch
-    operations = 3 * math.prod(shape[1:]) * offsets.size
-    together = _rows_together(rows, cols, pitch, operations)
-    for b in range(image.shape[0]):
-        place = b, b * planes.steps[0], 0
-        arguments = planes.flat, offsets, *taps, result, place, pitch, together, CHUNK
-        threads.share(partial(run, *arguments), rows, operations, together)
+    rows, operations = shape[2], 3 * math.prod(shape[1:]) * taps[0].shape[1]
+    sharing, order = threads.sharing(operations), None
+
+    def add(planes: Planes, top: int, together: int, first: int, last: int) -> None:
+        """Compute rows of sums; planes begin with those of row `top`."""
+        offsets = planes.offsets(kernel.shape, dilation)
+        offsets = offsets if order is None else offsets[order]
+        for b in range(shape[0]):
+            place = b, b * planes.steps[0] - top * planes.pitch, 0
+            arguments = planes.flat, offsets, *taps, result, place, planes.pitch, together, CHUNK
+            run(*arguments, first, last)
+
+    if stride == (1, 1) or (sharing == 1 and image.nbytes <= SPLIT):
+        planes = Planes(image, stride)
+        together = _rows_together(rows, shape[3], planes.pitch, sharing)
+        threads.share(partial(add, planes, 0, together), rows, operations, together)
+        return torch.from_numpy(result)
+    order = _by_phase(kernel.shape, stride, dilation)
+    taps = [np.take(values, order, 1) for values in taps]
+    extent = dilation[0] * (kernel.shape[2] - 1) + 1
+    # As many parts for each thread.
+    parts = sharing * -(-rows // (sharing * _rows_at_a_time(image, stride[0], extent)))
+    most = -(-rows // parts)
+
+    def split(first: int, last: int) -> None:
+        """Split the pixels of some rows, which then lie in the cache, and compute these."""
+        for top in range(first, last, most):
+            bottom = min(top + most, last)
+            lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent)
+            planes = Planes(image[:, :, lines], stride, alone=True)
+            together = _rows_together(bottom - top, shape[3], planes.pitch, 1)
+            add(planes, top, together, top, bottom)
+
+    threads.share(split, rows, operations, most)
     return torch.from_numpy(result)
+
+
+def _rows_at_a_time(image: Tensor, down: int, extent: int) -> int:
+    """Choose of how many rows of windows the pixels are split together.
+
+    They should lie in the cache, but not be mostly what those of the next rows are again.
+    """
+    line = image.shape[0] * image.shape[1] * image.shape[3] * image.itemsize
+    return max(1, (SPLIT // line - extent) // down, extent // down)
+
+
+@lru_cache(maxsize=256)
+def _by_phase(kernel_shape: torch.Size, stride: Pair, dilation: Pair) -> Offsets:
+    """Order taps so that those that meet one phase follow each other: it stays in the cache."""
+    (_, channels, height, width), (sy, sx) = kernel_shape, stride
+    c, y, x = np.indices((channels, height, width)).reshape(3, -1)
+    y, x = y * dilation[0], x * dilation[1]
+    return np.lexsort((x, y, x % sx, y % sy, c))
 
 
 def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
@@ -134,7 +186,7 @@ def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
     return [np.ascontiguousarray(values.reshape(len(values), -1)) for values in given]
 
 
-def _rows_together(rows: int, cols: int, pitch: int, operations: int) -> int:
+def _rows_together(rows: int, cols: int, pitch: int, sharing: int) -> int:
     """Choose how many rows of a map make one run.
 
     Short rows are joined, the pixels between them being computed in vain, where that takes less
@@ -142,7 +194,7 @@ def _rows_together(rows: int, cols: int, pitch: int, operations: int) -> int:
     """
     if pitch - cols >= START:
         return 1
-    return max(1, min(-(-rows // threads.sharing(operations)), CHUNK // pitch))
+    return max(1, min(-(-rows // sharing), CHUNK // pitch))
 
 
 def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
@@ -202,7 +254,7 @@ def image_gradient(
             sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
             operations = 5 * offsets.size * rows * cols
             arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
-            block = _rows_together(rows, cols, cols, operations)
+            block = _rows_together(rows, cols, cols, threads.sharing(operations))
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
     split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)

@@ -23,9 +23,9 @@ from patchsim.search import find
 
 #: The least template that is transformed tile by tile, however the image is cut into bands.
 IMAGE, TEMPLATE = (8, 8), (4, 4)
-#: Of so many taps that the processor's instructions for integers pay, also at a stride down; and
-#: of as many columns as they take at a time, and half as many more.
-LARGE_IMAGE, LARGE_TEMPLATE = (256, 256), (20, 20)
+#: Of so many taps that the processor's instructions for integers pay, also at a stride; and of as
+#: many columns as they take at a time, and half as many more.
+LARGE_IMAGE, LARGE_TEMPLATE = (256, 256), (28, 28)
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
@@ -41,7 +41,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
         image, kernel = (torch.ones(1, *size).to(dtype) for size in (IMAGE, TEMPLATE))
         weight = torch.ones(TEMPLATE) if weighted else None
         score = partial(similarity, metric=metric, weight=weight, data_range=1, backend=backend)
-        for stride in (1, *STRIDES, 3):
+        for stride in (1, *STRIDES, 7):
             score(image, kernel, stride=stride)
             if backend == "fused" and dtype.is_floating_point:  # others' gradients are torch's
                 scores = score(image.requires_grad_(), kernel.requires_grad_(), stride=stride)
@@ -58,7 +58,7 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
 def _use_instructions(metric: AnyMetric, dtype: torch.dtype) -> None:
     """Slide over an image so large that the processor's instructions for integers pay."""
     image, kernel = (torch.ones(1, *size).to(dtype) for size in (LARGE_IMAGE, LARGE_TEMPLATE))
-    for stride in (1, (2, 1)):
+    for stride in (1, (2, 1), 2):
         similarity(image, kernel, metric, stride=stride, data_range=1, backend="fused")
 
 

@@ -46,7 +46,7 @@ def test_auto_runs_the_plan(metric):
         ("unfold", 336 * (3 * 36 + 150), 85),
         ("shift", 336 * (3 * 36 + 150), 118),
         # Each row is computed as wide as the image, 9 instead of 7 sums, by one thread; and stored.
-        ("fused", 2 * 3 * 48 * 9 * 36 + 60 * 4 * 336, 3),
+        ("fused", 2 * 3 * 48 * 9 * 36 + 50 * 4 * 336, 3),
         # A multiplication and an addition, for 8 templates although there are 4; adding the terms;
         # centring 2·3·9·9 pixels; arranging the templates.
         (

@@ -10,12 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from patchsim import bounds, pointwise, quads, slide, threads
+from patchsim import bounds, integers, pointwise, slide, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.emit import Arithmetic
 from patchsim.expression import function as function_of
 from patchsim.expression import parse, trace
-from patchsim.instructions import DOT, MIN, SAD
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 
@@ -116,11 +115,11 @@ def run(
         return compiled(metric, problem, image, kernel, weight)
     way = _way(metric, problem)
     if way == "sad":
-        return quads.sad(image, kernel, problem)
+        return integers.sad(image, kernel, problem)
     if way == "min":
-        return quads.minima(image, kernel, problem)
+        return integers.minima(image, kernel, problem)
     if way == "dot":
-        return quads.expansion(metric, image, kernel, problem)
+        return integers.expansion(metric, image, kernel, problem)
     arguments = _text(metric), problem.stride, problem.dilation
     plain = type(image) is Tensor and not torch.compiler.is_compiling()
     # The operator costs a few microseconds more than the function.
@@ -130,19 +129,24 @@ def run(
 
 
 @lru_cache(maxsize=512)
-def _way(metric: Metric, problem: Problem) -> Literal["sad", "min", "dot", "pointwise"]:
+def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"]:
     """Choose between the processor's instructions for integers and kernels of the expression."""
     rows, cols = problem.map_size
     taps = problem.batch * problem.templates * rows * cols * problem.taps
+    absolute = _text(metric) == "abs((p-k))"
+    if absolute and integers.in_place("sad", problem) and integers.can("sad", problem):
+        # Kernels of the expression would have to split the image into its phases first.
+        splitting = _SPLITTING * problem.batch * problem.channels * math.prod(problem.image_size)
+        return "sad" if taps + splitting >= _WORTH_STRIDING else "pointwise"
     if taps < _WORTH_INSTRUCTIONS * problem.stride[1]:
         return "pointwise"
-    if _text(metric) == "abs((p-k))":
-        if quads.can(SAD, problem):
+    if absolute:
+        if integers.can("sad", problem):
             return "sad"
         worth = _WORTH_SPREADING * math.prod(problem.stride)
-        if math.prod(problem.kernel_size) >= worth and quads.can(MIN, problem):
+        if math.prod(problem.kernel_size) >= worth and integers.can("min", problem):
             return "min"
-    if quads.expands(metric) and quads.can(DOT, problem):
+    if integers.expands(metric) and integers.can("dot", problem):
         return "dot"
     return "pointwise"
 
@@ -174,8 +178,8 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     return pointwise.refuse(problem, metric)
 
 
-#: Bytes of an image that are rearranged at a time.
-REARRANGED = 2**21
+#: Bytes that an image is spread out to at a time.
+SPREAD = 2**21
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
 _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
@@ -183,13 +187,13 @@ _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
 #: Sums that instructions could compute while a row of them is begun.
 START = 130
 
-#: Phases of an image, times a pixel's bytes, of which a tap takes twice as long: runs of all of
-#: them share the first-level cache.
-FAR = 240
-
 #: Taps of all windows from which on instructions pay for what is to be done at Python first, for
 #: each phase of the columns.
 _WORTH_INSTRUCTIONS = 2**22
+
+#: Taps of all windows from which on instructions pay for pixels that are read where they lie; and
+#: as how many of them it counts to split a pixel from its neighbours.
+_WORTH_STRIDING, _SPLITTING = 2**21, 4
 
 #: Taps a channel from which on sums of minima pay for spreading int16 and for box sums; times as
 #: many where a stride leaves fewer windows.
@@ -204,32 +208,33 @@ def work(problem: Problem, metric: Metric) -> Work:
     """
     way, (rows, cols) = _way(metric, problem), problem.map_size
     maps = problem.batch * problem.templates * rows * cols
-    pitch = -(-problem.image_size[1] // problem.stride[1])
-    # Taps are spread over registers for every row of sums.
-    length = min(pitch, cols + slide.START) if way == "pointwise" else cols + START
+    per_tap, copies = _PER_TAP[way], 2
+    if way == "pointwise":
+        pitch = -(-problem.image_size[1] // problem.stride[1])
+        length, in_place = min(pitch, cols + slide.START), problem.stride == (1, 1)
+    elif problem.stride[1] == 1:
+        # Taps are spread over registers for every row of sums.
+        length, copies, in_place = cols + START, 5, False
+        if way != "sad" and problem.stride[0] > 1:
+            per_tap *= 1.8  # no rows of windows are summed together
+    else:
+        length, in_place = cols, integers.in_place(way, problem)
+        per_tap *= 1.3 * integers.filled(way, problem)
     computed = maps // cols * length
     image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
     itemsize = problem.value_dtype.itemsize
     sums = itemsize if problem.value_range is None else 8
     gradients = problem.grad * (2 * image + maps) * itemsize
-    copies = 2 if way == "pointwise" else 5
-    in_place = way == "pointwise" and problem.stride == (1, 1)
     # Storing and dividing a sum takes as long as hundreds of operations in the cache, and so does
     # rearranging a pixel.
-    moving = 60 * maps * sums + 80 * image * (not in_place)
-    per_tap = _PER_TAP[way]
-    if way in ("dot", "min") and problem.stride[0] > 1:
-        per_tap *= 1.8  # no rows of windows are summed together
-    elif way == "pointwise":
-        per_tap *= 1 + (math.prod(problem.stride) - 1) * itemsize / FAR
+    moving = 50 * maps * sums + 50 * image * (not in_place)
     summing = math.ceil(per_tap * computed * problem.taps)
     return Work(
         # What isn't worth sharing takes one thread twice as long; the rest waits for another to
         # wake, which may take longer than where to share begins to pay.
         operations=summing + min(summing, 2 * threads.WORTH_SHARING) + moving,
         bytes=3 * maps * sums + copies * image * itemsize + gradients,
-        # Each phase of the columns is spread and summed by calls of its own.
-        steps=3 if way == "pointwise" else 4 + 3 * problem.stride[1],
+        steps=3 if way == "pointwise" else 7,
     )
 
 
@@ -244,13 +249,14 @@ def _windows(problem: Problem, metric: Metric) -> int:
     share = -(-problem.batch * rows // threads.count_threads())
     if way == "pointwise" and problem.stride == (1, 1):
         return max(min(2**17 // problem.templates, -(-share // 4) * cols), fewest)
-    # Each tile rearranges its part of the image, which must stay in the cache as well, but should
-    # not be mostly what the next tile rearranges again.
-    line = problem.channels * problem.image_size[1] * problem.value_dtype.itemsize
-    if way != "pointwise":  # spread out, one phase of the columns after the other
-        line = (2 if way == "min" else 4) * line // problem.stride[1]
+    if way == "pointwise" or problem.stride[1] > 1:
+        return max(2**18 // problem.templates, fewest)
+    # Each tile spreads its part of the image, which must stay in the cache as well, but should not
+    # be mostly what the next tile spreads again.
+    spread = (2 if way == "min" else 4) * problem.value_dtype.itemsize
+    line = spread * problem.channels * problem.image_size[1]
     down, height = problem.stride[0], problem.extent[0]
-    fitting = max((REARRANGED // line - height) // down, height // down)
+    fitting = max((SPREAD // line - height) // down, height // down)
     return max(min(share, fitting) * cols, fewest)
 
 

@@ -1,4 +1,4 @@
-"""Sums of integers by the processor's instructions for four bytes at a time."""
+"""Sums of integers by the processor's instructions for several bytes at a time."""
 
 import pytest
 import torch
@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import quads
-from patchsim.instructions import DOT, MIN, SAD, instruction
+from patchsim import integers
+from patchsim.instructions import DOT, MIN, MPSAD, PSAD, instruction
 from patchsim.metrics import METRICS
 from patchsim.problem import INTEGER_RANGES, as_pair, problem_of
 
-INSTRUCTIONS = [*SAD, *DOT, *MIN]
+INSTRUCTIONS = [*MPSAD, *PSAD, *DOT, *MIN]
 
 
 def exact(metric, image, kernel, stride=(1, 1)):
@@ -26,12 +26,12 @@ def computed(which, image, kernel, problem, monkeypatch):
     """Sum by one instruction, whichever this processor would choose."""
     if instruction((which,)) is None:
         pytest.skip(f"this processor has no {which.feature}")
-    monkeypatch.setattr(quads, "instruction", lambda choice: which)
-    if which in SAD:
-        return quads.sad(image, kernel, problem)
+    monkeypatch.setattr(integers, "instruction", lambda choice: which)
     if which in MIN:
-        return quads.minima(image, kernel, problem)
-    return quads.expansion(METRICS["l2"], image, kernel, problem)
+        return integers.minima(image, kernel, problem)
+    if which in DOT:
+        return integers.expansion(METRICS["l2"], image, kernel, problem)
+    return integers.sad(image, kernel, problem)
 
 
 @pytest.mark.parametrize("which", INSTRUCTIONS, ids=lambda i: i.name)
@@ -39,7 +39,8 @@ def computed(which, image, kernel, problem, monkeypatch):
 def test_sums_are_exact(which, data):
     draw = data.draw
     h, w, channels = draw(st.integers(1, 9)), draw(st.integers(4, 21)), draw(st.integers(1, 3))
-    stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
+    across = {**dict.fromkeys(MPSAD, (1, 1)), **dict.fromkeys(PSAD, (2, 18))}.get(which, (1, 9))
+    stride = draw(st.tuples(st.integers(1, 4), st.integers(*across)))
     rows, cols = h - 1 + draw(st.integers(1, 12)), w - 1 + draw(st.integers(1, 70))
     batch, templates = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
@@ -64,8 +65,9 @@ def test_sums_of_the_largest_values_do_not_overflow(which, monkeypatch):
     image = torch.full((1, 2, 70, 2200), high, dtype=which.dtype)
     kernel = torch.full((1, 2, 65, 68), low, dtype=which.dtype)
     most = (high - low) ** (2 if which in DOT else 1)
+    stride = (1, 2 if which in PSAD else 1)
     for p, k in ((image, kernel), (low + high - image, low + high - kernel)):  # and swapped
-        found = computed(which, p, k, problem_of(p, k), monkeypatch)
+        found = computed(which, p, k, problem_of(p, k, stride), monkeypatch)
         assert torch.equal(found, torch.full_like(found, most * kernel.numel()))
 
 
@@ -75,10 +77,10 @@ def test_the_largest_template_of_minima():
     image = torch.full((1, 1, 255, 255), -(2**15), dtype=torch.int16)
     problem = problem_of(image, kernel)
     taller = torch.full((1, 1, 254, 253), -(2**15), dtype=torch.int16)
-    assert not quads.can(MIN, problem_of(image, taller))
-    if not quads.can(MIN, problem):
+    assert not integers.can("min", problem_of(image, taller))
+    if not integers.can("min", problem):
         pytest.skip("this processor has no such instruction")
-    assert torch.equal(quads.minima(image, kernel, problem), torch.zeros(1, 1, 3, 3).double())
+    assert torch.equal(integers.minima(image, kernel, problem), torch.zeros(1, 1, 3, 3).double())
 
 
 @pytest.mark.parametrize("layout", ["H W C", "every other row", "padded rows"])
@@ -93,9 +95,9 @@ def test_any_memory_layout(layout):
     else:
         image = torch.nn.functional.pad(image, (0, 5))[..., :50]
     problem = problem_of(image, kernel)
-    if not quads.can(SAD, problem):
+    if not integers.can("sad", problem):
         pytest.skip("this processor has no such instruction")
-    assert torch.equal(quads.sad(image, kernel, problem).long(), expected)
+    assert torch.equal(integers.sad(image, kernel, problem).long(), expected)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +112,15 @@ def test_what_the_instructions_cannot_do(change, why):
     image = torch.zeros(1, 1, 30, 30, dtype=torch.uint8)
     geometry = {"stride": 1, "dilation": 1, "weighting": "none", **change}
     problem = problem_of(image, image[..., :8, :8], **geometry)
-    assert not quads.can(SAD, problem), why
-    assert not quads.can(DOT, problem), why
+    assert not integers.can("sad", problem), why
+    assert not integers.can("dot", problem), why
 
 
-def test_magnitudes_take_four_taps_of_every_phase():
+def test_few_columns_are_not_worth_it():
     image = torch.zeros(1, 1, 30, 30, dtype=torch.uint8)
-    narrow, wide = (problem_of(image, image[..., :width], (1, 3)) for width in (11, 12))
-    assert not quads.can(SAD, narrow)
-    assert quads.can(SAD, wide) == (instruction(SAD) is not None)
+    narrow, wide = (problem_of(image, image[..., :width]) for width in (3, 4))
+    assert not integers.can("sad", narrow)
+    assert integers.can("sad", wide) == (instruction(MPSAD) is not None)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
