@@ -125,38 +125,42 @@ def sums(
     shape, dtype = _sums(image, kernel, stride, dilation)
     result = np.empty(shape, name_of(dtype))  # torch takes longer to make a tensor
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
-    rows, operations = shape[2], 3 * math.prod(shape[1:]) * taps[0].shape[1]
-    sharing, order = threads.sharing(operations), None
+    rows, operations = shape[2], 3 * math.prod(shape) * taps[0].shape[1]
+    sharing = threads.sharing(operations)
+    # The number of threads must change neither the order in which floats are added nor, as the last
+    # sums of a run may be added up otherwise, what runs there are.
+    small = operations < threads.WORTH_SHARING and image.nbytes <= SPLIT
+    whole = stride == (1, 1) or small
+    order = None if whole else _by_phase(kernel.shape, stride, dilation)
+    if order is not None:
+        taps = [np.take(values, order, 1) for values in taps]
 
-    def add(planes: Planes, top: int, together: int, first: int, last: int) -> None:
-        """Compute rows of sums; planes begin with those of row `top`."""
+    def add(planes: Planes, top: int, block: int, first: int, last: int) -> None:
+        """Compute rows of sums, `block` in a run; planes begin with those of row `top`."""
         offsets = planes.offsets(kernel.shape, dilation)
         offsets = offsets if order is None else offsets[order]
         for b in range(shape[0]):
             place = b, b * planes.steps[0] - top * planes.pitch, 0
-            arguments = planes.flat, offsets, *taps, result, place, planes.pitch, together, CHUNK
+            arguments = planes.flat, offsets, *taps, result, place, planes.pitch, block, CHUNK
             run(*arguments, first, last)
 
-    if stride == (1, 1) or (sharing == 1 and image.nbytes <= SPLIT):
+    if whole:
         planes = Planes(image, stride)
-        together = _rows_together(rows, shape[3], planes.pitch, sharing)
-        threads.share(partial(add, planes, 0, together), rows, operations, together)
+        block = _rows_in_a_run(rows, shape[3], planes.pitch, sharing)
+        threads.share(partial(add, planes, 0, block), rows, operations, block)
         return torch.from_numpy(result)
-    order = _by_phase(kernel.shape, stride, dilation)
-    taps = [np.take(values, order, 1) for values in taps]
     extent = dilation[0] * (kernel.shape[2] - 1) + 1
-    # As many parts for each thread.
+    block = _rows_in_a_run(rows, shape[3], -(-image.shape[3] // stride[1]), sharing)
+    # As many parts for each thread, of whole blocks.
     parts = sharing * -(-rows // (sharing * _rows_at_a_time(image, stride[0], extent)))
-    most = -(-rows // parts)
+    most = block * -(-rows // (parts * block))
 
     def split(first: int, last: int) -> None:
         """Split the pixels of some rows, which then lie in the cache, and compute these."""
         for top in range(first, last, most):
             bottom = min(top + most, last)
             lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent)
-            planes = Planes(image[:, :, lines], stride, alone=True)
-            together = _rows_together(bottom - top, shape[3], planes.pitch, 1)
-            add(planes, top, together, top, bottom)
+            add(Planes(image[:, :, lines], stride, alone=True), top, block, top, bottom)
 
     threads.share(split, rows, operations, most)
     return torch.from_numpy(result)
@@ -177,7 +181,8 @@ def _by_phase(kernel_shape: torch.Size, stride: Pair, dilation: Pair) -> Offsets
     (_, channels, height, width), (sy, sx) = kernel_shape, stride
     c, y, x = np.indices((channels, height, width)).reshape(3, -1)
     y, x = y * dilation[0], x * dilation[1]
-    return np.lexsort((x, y, x % sx, y % sy, c))
+    order: Offsets = np.lexsort((x, y, x % sx, y % sy, c))
+    return order
 
 
 def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
@@ -186,7 +191,7 @@ def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
     return [np.ascontiguousarray(values.reshape(len(values), -1)) for values in given]
 
 
-def _rows_together(rows: int, cols: int, pitch: int, sharing: int) -> int:
+def _rows_in_a_run(rows: int, cols: int, pitch: int, sharing: int) -> int:
     """Choose how many rows of a map make one run.
 
     Short rows are joined, the pixels between them being computed in vain, where that takes less
@@ -254,7 +259,7 @@ def image_gradient(
             sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
             operations = 5 * offsets.size * rows * cols
             arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
-            block = _rows_together(rows, cols, cols, threads.sharing(operations))
+            block = _rows_in_a_run(rows, cols, cols, threads.sharing(operations))
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
     split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)

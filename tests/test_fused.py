@@ -108,14 +108,15 @@ def test_phases(dtype, stride, shape, cropped):
         assert torch.equal(phase, padded[..., i::sy, j::sx].flatten(2))
 
 
-def test_the_number_of_threads_makes_no_difference():
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_the_number_of_threads_makes_no_difference(stride):
     image, kernel = random(3, 300, 300, dtype=torch.float32), random(3, 16, 16, seed=1).float()
     before = torch.get_num_threads()
     try:
         maps = []
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            maps.append(patchsim.l1_fused(image, kernel))
+            maps.append(patchsim.l1_fused(image, kernel, stride=stride))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(maps[0], maps[1])
