@@ -58,16 +58,18 @@ def targets(turns):
     medium, known = Case((512, 512), (16, 16)), Case((101, 101), (10, 9), stride=2)
     l1 = CONTESTANTS["l1 auto"].run
 
-    def strided(stride):
-        return lambda: patchsim.similarity(large.image[0], template, stride=stride)
+    def strided(case, stride):
+        return lambda: patchsim.similarity(case.image[0], case.kernel[0], stride=stride)
 
     runs = {
         "1024/32 l1 float32": lambda: l1(large),
-        "1024/32 l1 float32, stride 2": strided(2),
-        "1024/32 l1 float32, stride 4": strided(4),
+        "1024/32 l1 float32, stride 2": strided(large, 2),
+        "1024/32 l1 float32, stride 4": strided(large, 4),
         "1024/32 l1 float32, 8 templates": lambda: l1(eight),
         "1024/32 l1 float32, H W C permuted": lambda: patchsim.similarity(planar, template),
         "1024/32 l1 uint8": lambda: l1(bytes_),
+        "1024/32 l1 uint8, stride 2": strided(bytes_, 2),
+        "1024/32 l1 uint8, stride 4": strided(bytes_, 4),
         "512/16 l1 float32": lambda: l1(medium),
         "512/16 l1 known answer": lambda: known_answer(medium),
         "101/10x9 stride 2 l1 loop": lambda: CONTESTANTS["l1 loop"].run(known),
@@ -101,9 +103,10 @@ def report(median, limit, large, bytes_):
     print(f"roofline before and after: {limit[0]:.1f} and {limit[1]:.1f} G differences/s, float32")
     print(f"l1 float32: {rate:.1f} G/s, {rate / roof:.2f} of the roofline")
     print(f"l1 uint8: {bytes_.differences / median['1024/32 l1 uint8'] / 1e6:.1f} G/s")
-    for stride in (2, 4):
-        cost = median[f"1024/32 l1 float32, stride {stride}"] * stride**2 / base
-        print(f"stride {stride}: {cost:.2f}/s² of stride 1")
+    for dtype, stride in product(("float32", "uint8"), (2, 4)):
+        one = median[f"1024/32 l1 {dtype}"]
+        cost = median[f"1024/32 l1 {dtype}, stride {stride}"] * stride**2 / one
+        print(f"{dtype}, stride {stride}: {cost:.2f}/s² of stride 1")
     for what in ("8 templates", "H W C permuted"):
         print(f"{what}: {median[f'1024/32 l1 float32, {what}'] / base:.2f} x one, contiguous")
     ratio = median["512/16 l1 known answer"] / median["512/16 l1 float32"]
