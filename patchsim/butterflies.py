@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from patchsim.intrinsics import of_addresses
+
 #: Bytes of a register; where a processor's are smaller, LLVM takes several.
 REGISTER = 64
 
@@ -240,16 +242,12 @@ def product(bits: int, more: bool) -> Any:
 
 def _intrinsic(generate: Callable[..., None], count: int, bits: int) -> Any:
     """Make an intrinsic of so many addresses."""
-    from numba import extending, types
 
     def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
         generate(_Writer(build, bits), *arguments)
         return context.get_dummy_value()
 
-    names = ", ".join(f"address{i}" for i in range(count))
-    namespace = {"definition": (types.void(*[types.int64] * count), code)}
-    exec(f"def intrinsic(context, {names}): return definition", namespace)
-    return extending.intrinsic(namespace["intrinsic"])
+    return of_addresses(code, count)
 
 
 def radices(length: int) -> list[int]:

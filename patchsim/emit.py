@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from patchsim import intrinsics
 from patchsim.expression import Expression, Interval, interval
 from patchsim.problem import INTEGER_RANGES, name_of
 
@@ -130,7 +131,7 @@ class _Emitter:
 def intrinsic(arithmetic: Arithmetic, names: Sequence[str]) -> Any:
     """Make term(sum, values of `names`) -> sum + the expression, a function for Numba's code."""
     from llvmlite import ir
-    from numba import extending, types
+    from numba import types
 
     expression = arithmetic.expression
     for factor in ("w", "g"):
@@ -147,7 +148,4 @@ def intrinsic(arithmetic: Arithmetic, names: Sequence[str]) -> Any:
         return builder.add(values[0], value if part == value.type else widen(value, part))
 
     part, value = getattr(types, arithmetic.part), getattr(types, arithmetic.value)
-    namespace = {"definition": (part(part, *[value] * len(names)), generate)}
-    # Numba wants every argument of an intrinsic by name.
-    exec(f"def term(context, part, {', '.join(names)}): return definition", namespace)
-    return extending.intrinsic(namespace["term"])
+    return intrinsics.intrinsic(part(part, *[value] * len(names)), generate, ["part", *names])

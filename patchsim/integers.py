@@ -65,16 +65,17 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     assert terms is not None
     # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
     factor = sum(scale for *_, scale in terms.crosses)
-
-    def constants(terms: Recipe) -> Tensor:
-        centred = kernel.double() - CENTRE
-        return terms.constant(centred) - factor * CENTRE * centred.sum((1, 2, 3))
-
+    constants = partial(_constants, terms, factor, kernel)
     centre = torch.full((problem.channels,), CENTRE, dtype=torch.float64)
-    sums = _boxes(terms.box, image, centre, partial(constants, terms), problem)
+    sums = _boxes(terms.box, image, centre, constants, problem)
     taps = torch.from_numpy(kernel.numpy() ^ np.uint8(CENTRE))
     _module(problem).add(_found("dot", problem), factor, image, taps, problem, sums)
     return torch.from_numpy(sums)
+
+
+def _constants(terms: Recipe, factor: float, kernel: Tensor) -> Tensor:
+    centred = kernel.double() - CENTRE
+    return terms.constant(centred) - factor * CENTRE * centred.sum((1, 2, 3))
 
 
 def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from patchsim import butterflies, emit, heap, sweeps, templates
+from patchsim import butterflies, emit, heap, intrinsics, sweeps, templates
 from patchsim import phases as phasing
 from patchsim import spectra as sources
 from patchsim.emit import UNROLL, Arithmetic
@@ -325,7 +325,7 @@ def _digest(text: str) -> str:
 @cache
 def _writers() -> str:
     """Identify this version of what writes and names the functions that kernels call."""
-    texts = map(inspect.getsource, (emit, butterflies, sweeps, phasing))
+    texts = map(inspect.getsource, (intrinsics, emit, butterflies, sweeps, phasing))
     return _digest("".join([*texts, inspect.getsource(named)]))
 
 

@@ -211,9 +211,15 @@ def _compiled(instruction: Instruction) -> Kernel:
     groups = range(1, sweeps.GROUPS + 1)
     sizes = tuple(sweeps.registers(instruction, n) for n in groups)
     call = "(pixels, begin, *places, *more, some, *found)"
-    masked = [f"if cut and left == {n}:\n    masked{n}{call}" for n in groups]
-    plain = [f"if left == {n}:\n    plain{n}{call}" for n in groups]
-    branches = "\nel".join([*masked, *plain] if instruction.neutral is None else plain)
+    # Each way of sweeping, and when to take it; the first that fits is taken.
+    ways = {"plain": "left"}
+    if instruction.neutral is None:
+        ways = {"masked": "cut and left", **ways}
+    branches = "\nel".join(
+        f"if {condition} == {n}:\n    {way}{n}{call}"
+        for way, condition in ways.items()
+        for n in groups
+    )
     source = LANES.format(
         lanes=instruction.register // instruction.size,
         lane=instruction.size,
@@ -224,9 +230,11 @@ def _compiled(instruction: Instruction) -> Kernel:
         sizes=sizes,
         sweeps=indent(branches, 28 * " "),
     )
-    functions = {f"plain{n}": sweeps.lanes(instruction, n, masked=False) for n in groups}
-    for n in groups:
-        functions[f"masked{n}"] = sweeps.lanes(instruction, n, masked=True)
+    functions = {
+        f"{way}{n}": sweeps.lanes(instruction, n, masked=way == "masked")
+        for way in ways
+        for n in groups
+    }
     pixels = types.uint8
     arrays = pixels[::1], types.int64[::1], types.int64[::1], pixels[:, :, ::1], pixels[:, ::1]
     sums = types.float64, types.float64[:, :, :, ::1], types.int64, jit.tuple_of(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from patchsim.butterflies import REGISTER
+from patchsim.intrinsics import of_addresses
 
 #: Strides for which registers are rearranged, as those of larger ones would be too many.
 STRIDES = (2, 3, 4, 5, 6, 8)
@@ -61,7 +62,6 @@ def split(stride: int, itemsize: int) -> Any:
     `target`, every next to `step` bytes after it, and so on: `count` registers each.
     """
     from llvmlite import ir  # type: ignore[import-untyped]
-    from numba import extending, types
     from numba.core import cgutils
 
     lanes, address = REGISTER // itemsize, ir.IntType(64)
@@ -85,12 +85,7 @@ def split(stride: int, itemsize: int) -> Any:
                 there = build.add(there, step)
         return context.get_dummy_value()
 
-    definition = types.void(*[types.int64] * 4), code
-
-    def split(context: Any, line: Any, target: Any, step: Any, count: Any) -> Any:
-        return definition
-
-    return extending.intrinsic(split)
+    return of_addresses(code, 4)
 
 
 def _phases(build: Any, line: list[Any]) -> list[Any]:

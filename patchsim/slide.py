@@ -42,7 +42,7 @@ class Planes:
         From one image, channel, phase of rows and phase of columns to the next.
     """
 
-    def __init__(self, image: Tensor, stride: Pair, *, alone: bool = False) -> None:
+    def __init__(self, image: Tensor, stride: Pair) -> None:
         self.stride = stride
         if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
             *outer, self.pitch, _ = image.stride()
@@ -52,7 +52,7 @@ class Planes:
                 (1 + sum((n - 1) * step for n, step in last),), (1,)
             ).numpy()
         else:
-            planes, self.pitch = phases(image, stride, alone=alone)
+            planes, self.pitch = phases(image, stride)
             _, channels, down, across, size = planes.shape
             self.steps = channels * down * across * size, down * across * size, across * size, size
             self.flat = planes.reshape(-1)
@@ -62,11 +62,8 @@ class Planes:
         return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
 
 
-def phases(image: Tensor, stride: Pair, *, alone: bool = False) -> tuple[np.ndarray[Any, Any], int]:
-    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols.
-
-    On several threads, unless `alone`.
-    """
+def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
+    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols."""
     pixels = image.numpy()
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
@@ -75,11 +72,8 @@ def phases(image: Tensor, stride: Pair, *, alone: bool = False) -> tuple[np.ndar
     gap = (9 * line - rows * cols) % page
     planes = np.empty((batch, channels, sy, sx, rows * cols + gap), pixels.dtype)
     split = jit.phases(image.dtype, sx if sx in STRIDES else 0)
-    run, jobs = partial(split, pixels, planes, rows, cols), batch * channels * rows
-    if alone:
-        run(0, jobs)
-    else:
-        threads.share(run, jobs, 50 * planes.size)
+    run = partial(split, pixels, planes, rows, cols)
+    threads.share(run, batch * channels * rows, 50 * planes.size)
     return planes, cols
 
 
@@ -127,8 +121,8 @@ def sums(
     run = jit.kernel(expression, "sums", weight is not None, image.dtype)
     rows, operations = shape[2], 3 * math.prod(shape) * taps[0].shape[1]
     sharing = threads.sharing(operations)
-    # The number of threads must change neither the order in which floats are added nor, as the last
-    # sums of a run may be added up otherwise, what runs there are.
+    # The number of threads must not change the order in which floats are added; nor, where there
+    # are rows enough for all, what runs there are: the last sums of a run may be added otherwise.
     small = operations < threads.WORTH_SHARING and image.nbytes <= SPLIT
     whole = stride == (1, 1) or small
     order = None if whole else _by_phase(kernel.shape, stride, dilation)
@@ -152,7 +146,8 @@ def sums(
     extent = dilation[0] * (kernel.shape[2] - 1) + 1
     block = _rows_in_a_run(rows, shape[3], -(-image.shape[3] // stride[1]), sharing)
     # As many parts for each thread, of whole blocks.
-    parts = sharing * -(-rows // (sharing * _rows_at_a_time(image, stride[0], extent)))
+    line = image.nbytes // image.shape[2]
+    parts = sharing * -(-rows // (sharing * rows_at_a_time(SPLIT, line, stride[0], extent)))
     most = block * -(-rows // (parts * block))
 
     def split(first: int, last: int) -> None:
@@ -160,19 +155,19 @@ def sums(
         for top in range(first, last, most):
             bottom = min(top + most, last)
             lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent)
-            add(Planes(image[:, :, lines], stride, alone=True), top, block, top, bottom)
+            add(Planes(image[:, :, lines], stride), top, block, top, bottom)
 
     threads.share(split, rows, operations, most)
     return torch.from_numpy(result)
 
 
-def _rows_at_a_time(image: Tensor, down: int, extent: int) -> int:
-    """Choose of how many rows of windows the pixels are split together.
+def rows_at_a_time(most: int, line: int, down: int, extent: int) -> int:
+    """Choose of how many rows of windows, `down` apart, the pixels are rearranged together.
 
-    They should lie in the cache, but not be mostly what those of the next rows are again.
+    Rows of pixels, of `line` bytes, should make at most so many bytes, which lie in the cache; but
+    not be mostly those that the next windows take again.
     """
-    line = image.shape[0] * image.shape[1] * image.shape[3] * image.itemsize
-    return max(1, (SPLIT // line - extent) // down, extent // down)
+    return max(1, (most // line - extent) // down, extent // down)
 
 
 @lru_cache(maxsize=256)

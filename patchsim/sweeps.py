@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from patchsim.instructions import DOT, MIN, MPSAD, Instruction
+from patchsim.intrinsics import of_addresses
 
 #: The most lanes of taps that a sweep over lanes compares with each register of pixels.
 GROUPS = 5
@@ -18,23 +19,7 @@ def words(instruction: Instruction, words: int, groups: int, templates: int) -> 
     `words` times four taps add to them. Group t begins with the pixels at start + offsets[t]. The
     first four are addresses; templates' sums lie `part` bytes apart, their taps `template` bytes.
     """
-    from numba import extending, types
-
-    definition = types.void(*[types.int64] * 7), _Words(instruction, words, groups, templates)
-
-    def sweep(
-        context: Any,
-        parts: Any,
-        start: Any,
-        offsets: Any,
-        taps: Any,
-        registers: Any,
-        part: Any,
-        template: Any,
-    ) -> Any:
-        return definition
-
-    return extending.intrinsic(sweep)
+    return of_addresses(_Words(instruction, words, groups, templates), 7)
 
 
 def lanes(instruction: Instruction, groups: int, *, masked: bool) -> Any:
@@ -47,25 +32,7 @@ def lanes(instruction: Instruction, groups: int, *, masked: bool) -> Any:
     don't have. Sums with each lane of taps are added to int32, apart bytes from those with the one
     before.
     """
-    from numba import extending, types
-
-    definition = types.void(*[types.int64] * 9), _Lanes(instruction, groups, masked)
-
-    def sweep(
-        context: Any,
-        pixels: Any,
-        starts: Any,
-        offsets: Any,
-        count: Any,
-        taps: Any,
-        step: Any,
-        masks: Any,
-        sums: Any,
-        apart: Any,
-    ) -> Any:
-        return definition
-
-    return extending.intrinsic(sweep)
+    return of_addresses(_Lanes(instruction, groups, masked), 9)
 
 
 def registers(instruction: Instruction, groups: int) -> int:

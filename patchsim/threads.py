@@ -22,7 +22,7 @@ _here = local()
 
 
 def count_threads() -> int:
-    """Return how many threads this one may use: torch's number, or 1 within `each`."""
+    """Return how many threads this one may use: torch's number, or 1 if it is one of several."""
     if torch.compiler.is_compiling():  # which can't read it
         return 1
     return getattr(_here, "count", 0) or torch.get_num_threads()
@@ -36,7 +36,8 @@ def sharing(operations: int) -> int:
 def share(work: Callable[[int, int], None], count: int, operations: int, multiple: int = 1) -> None:
     """Call ``work(first, last)`` for blocks that cover ``range(count)``, on several threads.
 
-    Blocks are multiples of `multiple`, but for the last; `operations` is the whole work's size.
+    What these share in turn, each of them does alone. Blocks are multiples of `multiple`, but for
+    the last; `operations` is the whole work's size.
     """
     threads = min(sharing(operations), -(-count // multiple))
     if threads <= 1:
@@ -47,8 +48,12 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
     blocks = iter([(first, min(first + step, count)) for first in range(0, count, step)])
 
     def loop() -> None:
-        for first, last in blocks:
-            work(first, last)
+        before, _here.count = getattr(_here, "count", 0), 1
+        try:
+            for first, last in blocks:
+                work(first, last)
+        finally:
+            _here.count = before
 
     helpers = [_pool(threads - 1).submit(loop) for _ in range(threads - 1)]
     loop()

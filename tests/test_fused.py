@@ -137,6 +137,19 @@ def test_blocks_cover_the_range_once(monkeypatch):
         assert rows == [1] * count
 
 
+def test_what_is_shared_is_not_shared_again(monkeypatch):
+    """A thread that waited for one that waits for it would wait for ever."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    pieces = []
+
+    def work(first, last):
+        threads.share(lambda *piece: pieces.append(piece), 100 * (last - first), 10**9)
+
+    threads.share(work, 4, 10**8)
+    assert pieces == [(0, 200), (0, 200)]
+    assert threads.count_threads() == 2
+
+
 def test_errors_of_threads_are_raised():
     def work(first, last):
         if first > 0:

@@ -187,8 +187,8 @@ _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}
 #: Sums that instructions could compute while a row of them is begun.
 START = 130
 
-#: Taps of all windows from which on instructions pay for what is to be done at Python first, for
-#: each phase of the columns.
+#: Taps of all windows from which on instructions pay for what is to be done at Python first, times
+#: the stride across.
 _WORTH_INSTRUCTIONS = 2**22
 
 #: Taps of all windows from which on instructions pay for pixels that are read where they lie; and
@@ -219,6 +219,7 @@ def work(problem: Problem, metric: Metric) -> Work:
             per_tap *= 1.8  # no rows of windows are summed together
     else:
         length, in_place = cols, integers.in_place(way, problem)
+        # Sums of each lane are kept apart, and added in the end.
         per_tap *= 1.3 * integers.filled(way, problem)
     computed = maps // cols * length
     image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
@@ -255,8 +256,7 @@ def _windows(problem: Problem, metric: Metric) -> int:
     # be mostly what the next tile spreads again.
     spread = (2 if way == "min" else 4) * problem.value_dtype.itemsize
     line = spread * problem.channels * problem.image_size[1]
-    down, height = problem.stride[0], problem.extent[0]
-    fitting = max((SPREAD // line - height) // down, height // down)
+    fitting = slide.rows_at_a_time(SPREAD, line, problem.stride[0], problem.extent[0])
     return max(min(share, fitting) * cols, fewest)
 
 
