@@ -55,6 +55,8 @@ class Finish:
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
             if self._by_kernel(sums):
+                if self._exact and sums.is_floating_point():
+                    sums = sums.double()  # the kernel computes in float32 what comes in it
                 return _complements(sums, 1 / denominator, self.dtype)
             similarity = _complement(sums.double() if self._exact else sums, 1 / denominator)
             return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
