@@ -212,6 +212,14 @@ def test_integers_are_exact_at_the_bounds_of_each_arithmetic(metric, shape, dtyp
             assert found.item() == exact, variant
 
 
+def test_integers_are_finished_in_float64():
+    # Their sums are exact in float32, but not the similarities, where the range is small.
+    image = torch.full((2, 1, 4), 32767, dtype=torch.int16)
+    image[0, 0, 0] = -32768
+    case = Case(image, torch.full((2, 1, 4), -32768, dtype=torch.int16), data_range=4095)
+    check_all(case, METRICS["l1"])
+
+
 @each_variant
 def test_a_kernel_with_nan_or_inf_spoils_the_map(variant):
     image, kernel = torch.rand(2, 9, 9), torch.rand(2, 3, 3)
