@@ -91,7 +91,9 @@ def rounded(
         24 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
     )
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
-    return error.masked_fill(~(magnitude < info.max), torch.inf)
+    # A difference may overflow before a small weight makes it less.
+    largest = magnitude if weight is None else majorant(metric, problem, image, kernel, None)
+    return error.masked_fill(~(torch.maximum(magnitude, largest) < info.max), torch.inf)
 
 
 def finite_range(image: Tensor) -> tuple[float, float]:
@@ -104,10 +106,10 @@ def finite_range(image: Tensor) -> tuple[float, float]:
 
 
 def finite(image: Tensor) -> bool:
-    """Tell whether all numbers of an image of floats on the CPU, (B, C, H, W), are finite.
-
-    By a kernel, as `finite_range`.
-    """
+    """Tell whether all numbers of an image of floats on the CPU, (B, C, H, W), are finite."""
+    if image.numel() <= RUN:
+        return bool(np.isfinite(image.detach().numpy()).all())
+    # By a kernel, as `finite_range`.
     planes, height = Planes(image.detach(), (1, 1)), image.shape[2]
     spoiled = np.empty(len(image) * image.shape[1] * height, bool)
     layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[1:])

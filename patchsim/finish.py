@@ -83,7 +83,9 @@ class Finish:
 
         The division costs at most four roundings (of the weights in the divisor, the divisor, its
         inverse and the product), `finish` and 1 − distance one each, and the conversion to the
-        map's dtype one of its own (Coq: ``similarity_converted_error``, ``rmse_error``).
+        map's dtype one of its own (Coq: ``similarity_converted_error``, ``rmse_error``). Under
+        weights the division may cost a quarter of a rounding more (Coq: ``quotient_error``), and
+        real ones in float64 are themselves sums of as many roundings as taps.
         """
         working = torch.float64 if self._exact else self.problem.value_dtype
         if self.reduction == "sum":
@@ -93,7 +95,10 @@ class Finish:
             return converted(error, magnitude / self.metric.unit + error, self.dtype)
         unit, denominator = torch.finfo(working).eps / 2, self._denominator(torch.float64)
         mean, mean_error = magnitude / denominator, sums_error / denominator
-        mean_error = mean_error + 4 * unit * (mean + mean_error) + torch.finfo(working).tiny
+        roundings = 4 if self.problem.weighting == "none" else 5
+        if self.problem.weighting == "real" and working is torch.float64:
+            roundings += self.problem.taps
+        mean_error = mean_error + roundings * unit * (mean + mean_error) + torch.finfo(working).tiny
         error = self.metric.modulus(mean_error)
         largest = 1 + self.metric.finish(mean) + error
         return converted(error + 2 * unit * largest, largest, self.dtype)

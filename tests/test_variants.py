@@ -220,6 +220,13 @@ def test_integers_are_finished_in_float64():
     check_all(case, METRICS["l1"])
 
 
+@each_metric
+def test_differences_may_overflow_before_they_are_weighted(metric):
+    image = torch.full((1, 1, 2), 2.0**127)
+    weight = torch.full((1, 1), 2.0**-100, dtype=torch.float64)
+    check_all(Case(image, -image[..., :1], weight=weight), metric)
+
+
 @each_variant
 def test_a_kernel_with_nan_or_inf_spoils_the_map(variant):
     image, kernel = torch.rand(2, 9, 9), torch.rand(2, 3, 3)
