@@ -12,7 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from patchsim import jit
 from patchsim.box import box_sum
+from patchsim.factors import mean_colour
 from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
 
@@ -120,7 +122,9 @@ def middle(problem: Problem, kernel: Tensor, metric: Metric) -> Tensor | int:
         return 0
     if problem.value_range is not None:
         return _integer_middle(problem.value_range)
-    return kernel.detach().mean((0, 2, 3))[:, None, None].nan_to_num(0, 0, 0)
+    if not jit.usable(problem):
+        return kernel.detach().mean((0, 2, 3))[:, None, None].nan_to_num(0, 0, 0)
+    return torch.from_numpy(mean_colour(kernel))[:, None, None]
 
 
 def _integer_middle(value_range: tuple[int, int]) -> int:

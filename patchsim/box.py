@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from patchsim import jit, threads
-from patchsim.problem import Problem
+from patchsim.problem import Problem, name_of
 from patchsim.slide import Planes
+
+Array = np.ndarray[Any, Any]
 
 
 def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) -> Tensor:
@@ -36,8 +40,10 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
     floats = values.is_floating_point() and dtype.is_floating_point
     plain = values.device.type == "cpu" and not values.requires_grad
     if floats and plain and problem.dilation == (1, 1) and not torch.compiler.is_compiling():
-        nothing = values.new_zeros(values.shape[1], dtype=dtype)
-        return expression_sum("p", values, Planes(values, (1, 1)), nothing, problem)
+        nothing = np.zeros(values.shape[1], name_of(dtype))
+        return torch.from_numpy(
+            expression_sum("p", values, Planes(values, (1, 1)), nothing, problem)
+        )
     planes = values.sum(1, keepdim=True, dtype=dtype)
     for axis, dim in enumerate((-2, -1)):
         planes = _run_sum(planes, dim, problem.kernel_size[axis], problem.dilation[axis])
@@ -50,10 +56,10 @@ def expression_sum(
     text: str,
     image: Tensor,
     planes: Planes,
-    centre: Tensor,
+    centre: Array,
     problem: Problem,
-    sums: Tensor | None = None,
-) -> Tensor:
+    sums: Array | None = None,
+) -> Array:
     """Sum an expression of p − centre over boxes of an image on the CPU, in centre's dtype.
 
     text is of p alone (see `patchsim.expression.parse`), planes are image's at stride 1, centre is
@@ -61,10 +67,10 @@ def expression_sum(
     `sums` are given, (B, 1, Ho, Wo) and contiguous, it fills and returns them.
     """
     rows, cols = problem.map_size
-    sums = centre.new_empty((len(image), 1, rows, cols)) if sums is None else sums
+    sums = np.empty((len(image), 1, rows, cols), centre.dtype) if sums is None else sums
     layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[2:])
-    arguments = planes.flat, centre.numpy(), sums.numpy(), *layout
-    box = jit.box(text, image.dtype, centre.dtype)
+    arguments = planes.flat, centre, sums, *layout
+    box = jit.box(text, image.dtype, torch.float32 if sums.itemsize == 4 else torch.float64)
     run = partial(box, *arguments, *problem.kernel_size, *problem.stride)
     threads.share(run, rows, 10 * image.numel())
     return sums

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
@@ -11,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import lanes, quads, threads
+from patchsim import factors, lanes, quads
 from patchsim.box import expression_sum
 from patchsim.instructions import CENTRE, DOT, MIN, MPSAD, PSAD, Instruction, instruction
-from patchsim.metrics.base import Metric, identity
+from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
-from patchsim.recipe import Recipe, read
+from patchsim.recipe import read
 from patchsim.slide import Planes
 
 Array = np.ndarray[Any, Any]
@@ -55,7 +53,7 @@ def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     """Sum |p − k| over every window: (B, N, Ho, Wo), integers in float64."""
     sums = np.zeros((problem.batch, problem.templates, *problem.map_size))
     found = _found("sad", problem)
-    _module(problem).add(found, 1, image, kernel, problem, sums)
+    _module(problem).add(found, 1, image, kernel.numpy(), problem, sums)
     return torch.from_numpy(sums)
 
 
@@ -65,17 +63,12 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     assert terms is not None
     # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
     factor = sum(scale for *_, scale in terms.crosses)
-    constants = partial(_constants, terms, factor, kernel)
-    centre = torch.full((problem.channels,), CENTRE, dtype=torch.float64)
-    sums = _boxes(terms.box, image, centre, constants, problem)
-    taps = torch.from_numpy(kernel.numpy() ^ np.uint8(CENTRE))
+    constant = f"({terms.constant}-{factor * CENTRE!r}*p)"
+    constants, _ = factors.read(constant, (), kernel, np.full(problem.channels, float(CENTRE)))
+    sums = _boxes(terms.box, image, CENTRE, constants, problem)
+    taps = kernel.numpy() ^ np.uint8(CENTRE)
     _module(problem).add(_found("dot", problem), factor, image, taps, problem, sums)
     return torch.from_numpy(sums)
-
-
-def _constants(terms: Recipe, factor: float, kernel: Tensor) -> Tensor:
-    centred = kernel.double() - CENTRE
-    return terms.constant(centred) - factor * CENTRE * centred.sum((1, 2, 3))
 
 
 def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
@@ -83,27 +76,24 @@ def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
 
     (B, N, Ho, Wo), integers in float64.
     """
-    nothing = torch.zeros(problem.channels, dtype=torch.float64)
-    sums = _boxes("p", image, nothing, lambda: kernel.double().sum((1, 2, 3)), problem)
-    _module(problem).add(_found("min", problem), -2, image, kernel, problem, sums)
+    constants = np.add.reduce(kernel.numpy(), (1, 2, 3), dtype=np.float64)
+    sums = _boxes("p", image, 0, constants, problem)
+    _module(problem).add(_found("min", problem), -2, image, kernel.numpy(), problem, sums)
     return torch.from_numpy(sums)
 
 
-def _boxes(
-    text: str, image: Tensor, centre: Tensor, constants: Callable[[], Tensor], problem: Problem
-) -> Array:
+def _boxes(text: str, image: Tensor, centre: int, constants: Array, problem: Problem) -> Array:
     """Return an expression's box sums plus templates' constants: (B, N, Ho, Wo)."""
-    boxes = expression_sum(text, image, Planes(image, (1, 1)), centre, problem)
-    # Threads of torch that wait for more would take the processor from those of the kernels.
-    found: Tensor = threads.quietly(constants, problem.templates * problem.taps)
-    total: Array = boxes.numpy() + found[:, None, None].numpy()
+    centres = np.full(problem.channels, float(centre))
+    boxes = expression_sum(text, image, Planes(image, (1, 1)), centres, problem)
+    total: Array = boxes + constants[:, None, None]
     return total
 
 
 def expands(metric: Metric) -> bool:
     """Tell whether the cross terms of a metric's expansion are multiples of p·k."""
     terms = read(metric)
-    products = terms is not None and all(f == "p" and g is identity for f, g, _ in terms.crosses)
+    products = terms is not None and all(f == g == "p" for f, g, _ in terms.crosses)
     return products and metric.invariant
 
 

@@ -98,7 +98,7 @@ def add(
     instruction: Instruction,
     factor: float,
     image: Tensor,
-    kernel: Tensor,
+    kernel: Array,
     problem: Problem,
     sums: Array,
 ) -> None:
@@ -106,7 +106,7 @@ def add(
     split = phases(instruction, problem.stride[1])
     taps, masks = _arranged(instruction, kernel, split, count_lanes(instruction, problem) // split)
     if instruction.neutral:
-        filled = taps[0].size // image.itemsize - kernel[0].numel()
+        filled = taps[0].size // image.itemsize - kernel[0].size
         sums -= factor * instruction.neutral * filled
     starts, classes = _starts(instruction, problem, split)
     rows, down = problem.map_size[0], problem.stride[0]
@@ -165,7 +165,7 @@ def _starts(instruction: Instruction, problem: Problem, split: int) -> tuple[Arr
 
 
 def _arranged(
-    instruction: Instruction, kernel: Tensor, split: int, lanes: int
+    instruction: Instruction, kernel: Array, split: int, lanes: int
 ) -> tuple[Array, Array]:
     """Arrange templates' rows in lanes: (N, C·h·split, bytes), and masks (C·h·split, a lane).
 
@@ -174,7 +174,7 @@ def _arranged(
     templates, channels, height, width = kernel.shape
     shape = templates, channels, height, lanes * instruction.taps, split
     missing = math.prod(shape[3:]) - width
-    filled = _enlarged(kernel.numpy(), (0, missing), instruction.neutral or 0)
+    filled = _enlarged(kernel, (0, missing), instruction.neutral or 0)
     rows = channels * height * split
     taps = np.ascontiguousarray(filled.reshape(shape).swapaxes(-1, -2)).view(np.uint8)
     masks = np.zeros((0, instruction.taps), np.uint8)

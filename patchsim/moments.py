@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, jit, scores
+from patchsim import algebra, factors, jit, scores
 from patchsim.backends.base import Backend, Work
 from patchsim.backends.conv2d import CONV2D
 from patchsim.box import box_sum, expression_sum
@@ -271,10 +271,10 @@ def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple
         values = image.double() - centre
         p = box_sum(values.flatten(0, 1)[:, None], problem)
         return p.reshape(len(image), 1, -1, *problem.map_size), box_sum(values * values, problem)
-    middles = torch.zeros(problem.channels, dtype=torch.float64) + torch.as_tensor(centre).flatten()
-
-    p = torch.empty((len(image), 1, problem.channels, *problem.map_size), dtype=torch.float64)
+    middles = factors.each_channel(centre, problem.channels, torch.float64)
+    sums = np.empty((len(image), 1, problem.channels, *problem.map_size))
     for b, c in product(range(len(image)), range(problem.channels)):
-        own, plane = image[b : b + 1, c : c + 1], p[b : b + 1, :, c]
+        own, plane = image[b : b + 1, c : c + 1], sums[b : b + 1, :, c]
         expression_sum("p", own, Planes(own, (1, 1)), middles[c : c + 1], problem, plane)
-    return p, expression_sum("(p*p)", image, Planes(image, (1, 1)), middles, problem)
+    squares = expression_sum("(p*p)", image, Planes(image, (1, 1)), middles, problem)
+    return torch.from_numpy(sums), torch.from_numpy(squares)

@@ -18,14 +18,16 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from patchsim import algebra, jit, passes, threads
+from patchsim import algebra, factors, jit, passes, threads
 from patchsim.bounds import finite
 from patchsim.box import expression_sum
 from patchsim.butterflies import REGISTER, radices, roots
-from patchsim.metrics.base import Metric, identity
-from patchsim.problem import Pair, Problem
+from patchsim.metrics.base import Metric
+from patchsim.problem import Pair, Problem, name_of
 from patchsim.recipe import Recipe, read
 from patchsim.slide import Planes
+
+Array = np.ndarray[Any, Any]
 
 #: Sides of the blocks by which energies of tiles are bounded.
 ENERGY = 32
@@ -67,7 +69,8 @@ def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor)
     # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
     # they would spoil all.
     if problem.value_range is None and not finite(image):
-        planes = Planes(torch.where(image.isfinite(), image, centre[:, None, None]), (1, 1))
+        middle = torch.from_numpy(centre)[:, None, None]
+        planes = Planes(torch.where(image.isfinite(), image, middle), (1, 1))
     return _correlate(templates, problem, image.dtype, planes, boxes)
 
 
@@ -79,13 +82,13 @@ def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     image, kernel : Tensor, shapes (B, C, H, W) and (N, C, extent of a template)
         Of the same dtype, finite.
     """
-    centre = image.new_zeros(problem.channels)
-    templates = _Templates(_PRODUCT, centre, centre, kernel.detach())
+    nothing = np.zeros(problem.channels, name_of(image.dtype))
+    templates = _Templates(_PRODUCT, nothing, nothing, kernel.detach().numpy())
     return _correlate(templates, problem, image.dtype, Planes(image.detach(), (1, 1)))
 
 
 #: p·k alone.
-_PRODUCT = Recipe("", (("p", identity, 1.0),), ())
+_PRODUCT = Recipe("", (("p", "p", 1.0),), "0")
 
 
 class _Templates:
@@ -94,31 +97,35 @@ class _Templates:
     Attributes
     ----------
     terms : Recipe
-    centre, constants : Tensor, shapes (C,) and (N,)
+    centre, constants : array, shapes (C,) and (N,)
         What pixels are centred by, and the sums of the terms without f.
-    factors : Tensor, shape (N, R·C, rows, cols)
+    factors : array, shape (N, R·C, rows, cols)
         Those of the cross terms.
     """
 
-    def __init__(self, terms: Recipe, centre: Tensor, constants: Tensor, factors: Tensor) -> None:
+    def __init__(self, terms: Recipe, centre: Array, constants: Array, factors: Array) -> None:
         self.terms, self.centre, self.constants, self.factors = terms, centre, constants, factors
-        self._spectra: dict[Pair, Tensor] = {}
+        self._spectra: dict[Pair, Array] = {}
 
-    def spectra(self, size: Pair) -> Tensor:
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the transforms."""
+        return torch.float32 if self.factors.itemsize == 4 else torch.float64
+
+    def spectra(self, size: Pair) -> Array:
         """Transform them: (N, R·C, 2·L·M)."""
         with _lock:
             if size not in self._spectra:
                 self._spectra[size] = self._transformed(size)
         return self._spectra[size]
 
-    def _transformed(self, size: Pair) -> Tensor:
-        dtype, planes = self.factors.dtype, self.factors.flatten(0, 1).contiguous()
-        spectra = planes.new_empty((len(planes), 2 * math.prod(size)))
-        run = partial(
-            jit.spectra(dtype), planes.numpy(), spectra.numpy(), size, *_axes(size, dtype)
-        )
-        threads.share(run, len(planes), PER_BYTE * spectra.numel() * dtype.itemsize)
-        return spectra.view(*self.factors.shape[:2], -1)
+    def _transformed(self, size: Pair) -> Array:
+        templates, depth, rows, cols = self.factors.shape
+        planes = np.ascontiguousarray(self.factors.reshape(-1, rows, cols))
+        spectra = np.empty((templates * depth, 2 * math.prod(size)), planes.dtype)
+        run = partial(jit.spectra(self.dtype), planes, spectra, size, *_axes(size, self.dtype))
+        threads.share(run, len(planes), PER_BYTE * spectra.nbytes)
+        return spectra.reshape(templates, depth, -1)
 
 
 def prepare(metric: Metric, problem: Problem, kernel: Tensor) -> None:
@@ -136,24 +143,18 @@ def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
     with _lock:
         made = _made.setdefault(kernel, {})  # type: ignore[no-untyped-call]
         if metric not in made:
-            make = partial(_read, metric, problem, kernel.detach())
-            shared = threads.sharing(_operations(problem, tile(problem))) > 1
-            made[metric] = threads.quietly(make, kernel.numel()) if shared else make()
+            made[metric] = _read(metric, problem, kernel.detach())
         found: _Templates = made[metric]
     return found
 
 
 def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
     exact, terms = problem.value_range is not None, read(metric)
-    dtype = torch.float64 if exact else problem.value_dtype
     assert terms is not None
-    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=dtype)
-    centre = centre.expand(problem.channels, 1, 1).contiguous()
-    centred = kernel.to(dtype) - centre
-    constants = terms.constant(centred)
-    spotless = centred if exact else centred.nan_to_num(0, 0, 0)
-    factors = torch.cat([scale * g(spotless) for _, g, scale in terms.crosses], 1)
-    return _Templates(terms, centre.flatten(), constants, factors)
+    middle = algebra.middle(problem, kernel, metric)
+    dtype = torch.float64 if exact else problem.value_dtype
+    centre = factors.each_channel(middle, problem.channels, dtype)
+    return _Templates(terms, centre, *factors.read(terms.constant, terms.factors, kernel, centre))
 
 
 def _correlate(
@@ -161,29 +162,29 @@ def _correlate(
     problem: Problem,
     pixels: torch.dtype,
     planes: Planes,
-    boxes: Tensor | None = None,
+    boxes: Array | None = None,
 ) -> Tensor:
     """Correlate; add boxes and constants if there are boxes. The planes' numbers are `pixels`.
 
     Two tiles are the real and the imaginary part of one complex signal: templates being real, so
     are their results.
     """
-    size, dtype = tile(problem), templates.factors.dtype
+    size, dtype = tile(problem), templates.dtype
     spectra = templates.spectra(size)
-    sums = spectra.new_empty((problem.batch, len(spectra), *problem.map_size))
+    sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
     boxed = boxes is not None
     exact = boxed and problem.value_range is not None
     texts = tuple(text for text, _, _ in templates.terms.crosses)
     run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=boxed)
     base = sums if boxes is None else boxes
-    arrays = (t.numpy() for t in (templates.centre, spectra, base, templates.constants, sums))
+    arrays = templates.centre, spectra, base, templates.constants, sums
     layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
     grid = _grid(problem, size), _valid(problem, size), problem.stride
     pairs = -(-tiles(problem, size) // 2)
     run = partial(run, planes.flat, *arrays, *layout, *grid, *_axes(size, dtype))
     points = pairs * math.prod(size) * (spectra.shape[1] + len(spectra))
     threads.share(run, pairs, PER_BYTE * points * dtype.itemsize)
-    return sums
+    return torch.from_numpy(sums)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ one shift of it.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def add(
     instruction: Instruction,
     factor: float,
     image: Tensor,
-    kernel: Tensor,
+    kernel: Array,
     problem: Problem,
     sums: Array,
 ) -> None:
@@ -53,7 +53,7 @@ def add(
             spread.add(factor, kernel[..., first:last], first, sums)
     if width > fours:
         # No instruction leaves a byte out: the last columns one by one.
-        rest, tail = image[..., fours:], kernel[..., fours:]
+        rest, tail = image[..., fours:], torch.from_numpy(kernel[..., fours:])
         more = slide.sums(rest, tail, None, "abs((p-k))", problem.stride, (1, 1))
         sums += factor * more.numpy()
 
@@ -78,41 +78,46 @@ class _Spread:
         run = partial(spread, planes.flat, lines.view(planes.flat.dtype), *layout)
         threads.share(run, batch * channels * rows, 5 * lines.size)
 
-    def add(self, factor: float, kernel: Tensor, shift: int, sums: Array) -> None:
+    def add(self, factor: float, kernel: Array, shift: int, sums: Array) -> None:
         """Add to every window `factor` times the sums over templates' columns from `shift` on."""
         neutral, each = self.instruction.neutral or 0, self.instruction.taps
-        kernel = torch.nn.functional.pad(kernel, (0, -kernel.shape[3] % each), value=neutral)
         templates, channels, height, width = kernel.shape
-        down, rows = self.problem.stride[0] * self.pitch, self.together
-        if rows > 1:
-            # The next row's template is this one's, moved: their loads are the same.
-            shape = templates, rows, channels, height + rows - 1, width
-            taller = kernel.new_full(shape, neutral)
-            for row in range(rows):
-                taller[:, row, :, row : row + height] = kernel
-            kernel, height = taller, height + rows - 1
-        step = each if width % 8 else max(each, self.instruction.step)
-        c, i, j = np.ogrid[:channels, :height, 0:width:step]
-        offsets = c * self.steps[1] + i * self.pitch + self.instruction.spread * (shift + j)
-        words = kernel.contiguous().numpy().reshape(templates * rows, -1).view(np.int32)
+        down, rows, filled = self.problem.stride[0] * self.pitch, self.together, -width % each
+        # The next row's template is this one's, moved: their loads are the same.
+        shape = templates, rows, channels, height + rows - 1, width + filled
+        taller = np.full(shape, neutral, kernel.dtype)
+        for row in range(rows):
+            taller[:, row, :, row : row + height, :width] = kernel
+        step = each if shape[4] % 8 else max(each, self.instruction.step)
+        steps = self.steps[1], self.pitch, self.instruction.spread
+        offsets = _offsets(shape[2:], step, steps) + self.instruction.spread * shift
+        words = taller.reshape(templates * rows, -1).view(np.int32)
         blocks = -(-self.problem.map_size[0] // rows)
         last = (self.problem.batch - 1) * self.steps[0] + (blocks - 1) * rows * down
         end = self.instruction.spread * sums.shape[3] + 2 * self.instruction.register
-        assert last + offsets.max() + end <= self.flat.size  # the kernel doesn't check
-        arguments = self.flat, offsets.ravel(), words, float(factor), sums, self.steps[0]
+        assert last + offsets[-1] + end <= self.flat.size  # the kernel doesn't check
+        arguments = self.flat, offsets, words, float(factor), sums, self.steps[0]
         run = partial(
             jit.quads(self.instruction, step // each, rows), *arguments, down, slide.CHUNK
         )
         threads.share(run, self.problem.batch * blocks, 2 * sums.size * words.shape[1])
 
-    def surplus(self, kernel: Tensor) -> int:
+    def surplus(self, kernel: Array) -> int:
         """Return what the neutral taps that `add` fills templates up with add to every sum."""
         _, channels, height, width = kernel.shape
         filled = (height + self.together - 1) * (width + -width % self.instruction.taps)
-        return (self.instruction.neutral or 0) * channels * (filled - height * width)
+        found: int = (self.instruction.neutral or 0) * channels * (filled - height * width)
+        return found
 
     def _rows_together(self) -> int:
         """Choose how many rows of windows to sum at a time."""
         if self.instruction in MPSAD or self.instruction.register < 64:
             return 1  # no tap is neutral in differences; and not so many registers
         return 3 if self.problem.stride[0] == 1 and self.problem.kernel_size[0] >= 4 else 1
+
+
+@lru_cache(maxsize=256)
+def _offsets(size: tuple[int, ...], step: int, steps: tuple[int, ...]) -> Array:
+    """Return where every `step`-th column of (C, h, w) taps lies, the last one furthest."""
+    c, i, j = np.ogrid[: size[0], : size[1], 0 : size[2] : step]
+    return np.ravel(c * steps[0] + i * steps[1] + j * steps[2])

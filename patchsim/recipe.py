@@ -7,26 +7,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from torch import Tensor
-
 from patchsim.expression import Expression, trace
 from patchsim.metrics.base import Metric, Scalar
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An expansion as texts: what to box, and per cross term its factors and scale."""
+    """An expansion as texts of p, which is a pixel or a template's value.
+
+    Attributes
+    ----------
+    box : str
+        The terms without g, whose sum is to be boxed.
+    crosses : tuple of (f, g, scale)
+    constant : str
+        The terms without f.
+    """
 
     box: str
-    crosses: tuple[tuple[str, Scalar, float], ...]
-    constants: tuple[tuple[float, Scalar], ...]
+    crosses: tuple[tuple[str, str, float], ...]
+    constant: str
 
-    def constant(self, kernel: Tensor) -> Tensor:
-        """Sum the terms without f over templates (N, C, h, w), in float64: (N,)."""
-        total, kernel = kernel.new_zeros(len(kernel)), kernel.double()
-        for scale, g in self.constants:
-            total += scale * g(kernel).sum((1, 2, 3))
-        return total
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The g of the cross terms, times their scales."""
+        return tuple(f"({scale!r}*{g})" for _, g, scale in self.crosses)
 
 
 @lru_cache(maxsize=64)
@@ -35,22 +40,22 @@ def read(metric: Metric) -> Recipe | None:
 
     And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
     """
-    boxed, crosses, constants = Expression("number", value=0), [], []
+    boxed = constant = Expression("number", value=0)
+    crosses = []
     for term in metric.expansion:
-        if term.f is None:
-            assert term.g is not None
-            constants.append((term.scale, term.g))
-            continue
-        read = trace(_of_two(term.f))
-        if read is None:
+        f, g = (None if h is None else trace(_of_two(h)) for h in (term.f, term.g))
+        if (f is None) != (term.f is None) or (g is None) != (term.g is None):
             return None
-        if term.g is None:
-            boxed = boxed + term.scale * read
+        if f is None:
+            assert g is not None
+            constant = constant + term.scale * g
+        elif g is None:
+            boxed = boxed + term.scale * f
         else:
-            crosses.append((str(read), term.g, term.scale))
+            crosses.append((str(f), str(g), term.scale))
     if not crosses or boxed.op == "number":
         return None
-    return Recipe(str(boxed), tuple(crosses), tuple(constants))
+    return Recipe(str(boxed), tuple(crosses), str(constant))
 
 
 def _of_two(function: Scalar) -> Callable[[Any, Any], Any]:

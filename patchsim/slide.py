@@ -47,10 +47,10 @@ class Planes:
         if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
             *outer, self.pitch, _ = image.stride()
             self.steps = *outer, 0, 0
-            last = zip(image.shape, image.stride(), strict=True)
-            self.flat = image.as_strided(
-                (1 + sum((n - 1) * step for n, step in last),), (1,)
-            ).numpy()
+            if not image.is_contiguous():
+                last = zip(image.shape, image.stride(), strict=True)
+                image = image.as_strided((1 + sum((n - 1) * step for n, step in last),), (1,))
+            self.flat = image.numpy().reshape(-1)
         else:
             planes, self.pitch = phases(image, stride)
             _, channels, down, across, size = planes.shape

@@ -92,8 +92,9 @@ for dtype in map(torch.__dict__.get, sys.argv[1:]):
     kernel = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
     call = read(torch.zeros(1, 1, 64, 64, dtype=dtype), kernel, "l2", (1, 0, 1), None, None, "fft")
     templates = overlap_save._read(call.metric, call.problem, kernel)
-    spectra, energy = templates.spectra((32, 64)).double(), templates.factors.double().square()
-    assert abs(spectra.square().sum() * 32 * 64 / energy.sum() - 1) < 1e-5  # Parseval
+    spectra, factors = templates.spectra((32, 64)), templates.factors
+    energies = [(values.astype("float64") ** 2).sum() for values in (spectra, factors)]
+    assert abs(energies[0] * 32 * 64 / energies[1] - 1) < 1e-5  # Parseval
 """
 
 

@@ -189,7 +189,7 @@ START = 130
 
 #: Taps of all windows from which on instructions pay for what is to be done at Python first, times
 #: the stride across.
-_WORTH_INSTRUCTIONS = 2**22
+_WORTH_INSTRUCTIONS = 3 * 2**19
 
 #: Taps of all windows from which on instructions pay for pixels that are read where they lie; and
 #: as how many of them it counts to split a pixel from its neighbours.
@@ -268,10 +268,10 @@ FUSED = Backend(
     work=work,
     memory="a few maps",
     rates={
-        "float32": (6500, 0.0031),
-        "float64": (6300, 0.0055),
-        "uint8": (9000, 0.004),
-        "int16": (6200, 0.0075),
+        "float32": (5500, 0.0031),
+        "float64": (5300, 0.0055),
+        "uint8": (7500, 0.004),
+        "int16": (5100, 0.0075),
     },
     windows=_windows,
     parallel=True,
