@@ -28,10 +28,14 @@ class Way:
     bound : callable
     share : float
         Of the time of a map: if measuring the windows that are left takes less, it isn't worth it.
+    near : bool
+        Whether distances are known up to errors of rounding, so that mostly the window that seems
+        nearest is.
     """
 
     bound: Callable[[Call], list[LowerBounds]]
     share: float = 0.0
+    near: bool = False
 
 
 @dataclass
@@ -59,9 +63,15 @@ class Group:
     ways: list[Way]
     alone: bool
     _places: tuple[float, list[tuple[Array, Array]]] | None = None
+    _many: tuple[float, bool] | None = None
 
     def leaves_many(self, limit: float) -> bool:
         """Tell whether to measure what its bounds leave takes longer than to sharpen them."""
+        if self._many is None or self._many[0] != limit:
+            self._many = limit, self._leaves_many(limit)
+        return self._many[1]
+
+    def _leaves_many(self, limit: float) -> bool:
         most = pruning.affordable(self.call, self.ways[1].share)
         if sum(bounds.uncertain(limit, most) for bounds in self.bounds) <= most:
             return False
@@ -78,7 +88,7 @@ class Group:
     def sharpen(self) -> None:
         """Bound in the next way."""
         self.ways = self.ways[1:]
-        self.bounds, self._places = self.ways[0].bound(self.call), None
+        self.bounds, self._places, self._many = self.ways[0].bound(self.call), None, None
 
 
 def group(call: Call, members: list[int], alone: bool) -> Group:
@@ -89,8 +99,8 @@ def group(call: Call, members: list[int], alone: bool) -> Group:
 
 def _ways(call: Call, alone: bool) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
-    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0)
-    sharper = [Way(lower_bounds.sharper, 2.0)] if lower_bounds.sharpens(call) else []
+    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0, near=True)
+    sharper = [Way(lower_bounds.sharper, 2.0, near=True)] if lower_bounds.sharpens(call) else []
     channels = []
     if channel_sums.possible(call) and channel_sums.promising(call):
         channels = [Way(channel_sums.of_channels, 0.6)]
@@ -133,6 +143,8 @@ class Survey:
         """Yield distances within which k matches are likely, larger and larger, `most` at last."""
         if self.k:
             number, few = self.k, 4 * self.k + 8
+            if number == 1 and all(own.ways[0].near for own in self.groups):
+                few = 1
             seeds = self._seeds(few, max_overlap)
             if number <= len(seeds) and few < MORE and self._many(seeds[number - 1]):
                 seeds = self._seeds(MORE, max_overlap)
@@ -153,11 +165,11 @@ class Survey:
             parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
         windows = _joined(parts)
         distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
+        if self.k == 1:  # the nearest of all is a match
+            return sorted(distances[np.isfinite(distances)])[:1]
         known = Windows(windows.template, windows.row, windows.col, distances)
         suppression = self._suppression(max_overlap)
-        # The nearest of all is a match, so that one is enough where one is wanted.
-        most = 1 if self.k == 1 else None
-        found = best_first(known, distances.__getitem__, suppression, most, math.inf)
+        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
         return [own.distance for own in found]
 
     def _windows(self, limit: float) -> Windows:

@@ -35,7 +35,8 @@ TABLES = {
         "median_error_px mean_error_px mean_error_low mean_error_high"
     },
     "search": {
-        "search": "image taps metric contestant bounds left lower_ms median_ms upper_ms same_place"
+        "search": "image taps channels metric contestant bounds left lower_ms median_ms upper_ms "
+        "same_place"
     },
     "example": {
         "example": "kernel method metric least largest best_y best_x pixels_from_its_place "
