@@ -9,7 +9,9 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,12 @@ from patchsim.box import box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.slide import Planes
+
+Array = np.ndarray[Any, Any]
+Numbers = TypeVar("Numbers", Tensor, Array)
+
+#: Numbers that overflow bound nothing, and say so without a warning.
+overflowing = np.errstate(over="ignore", invalid="ignore")
 
 #: Values whose extremes are sought at a time.
 RUN = 2**15
@@ -58,8 +66,11 @@ def direct(
     Each of n taps passes `metric.roundings`, two for the weight (its own and that of the product)
     and at most n − 1 for the sum.
     """
-    roundings = problem.taps + metric.roundings + 1
-    return rounded(roundings, metric, problem, image, kernel, weight)
+    return rounded(_direct(metric, problem), metric, problem, image, kernel, weight)
+
+
+def _direct(metric: Metric, problem: Problem) -> int:
+    return problem.taps + metric.roundings + 1
 
 
 def expanded(
@@ -70,8 +81,13 @@ def expanded(
     Beyond `direct`, centring perturbs both factors (`metric.degree` times in a product), and the
     terms are added.
     """
-    roundings = problem.taps + metric.roundings + metric.degree + metric.expansion.rank + 2
+    roundings = expanded_roundings(metric, problem.taps)
     return rounded(roundings, metric, problem, image, kernel, weight)
+
+
+def expanded_roundings(metric: Metric, additions: int) -> int:
+    """Count the roundings of a number in an expansion's sums of so many additions."""
+    return additions + metric.roundings + metric.degree + metric.expansion.rank + 2
 
 
 def rounded(
@@ -83,17 +99,88 @@ def rounded(
     weight: Tensor | None,
 ) -> Tensor:
     """Bound the error of sums of which each tap passes so many roundings."""
-    info = torch.finfo(problem.value_dtype)
     magnitude = majorant(metric, problem, image, kernel, weight)
+    if weight is None:
+        return _rounded(roundings, problem, magnitude, magnitude, 0.0)
+    plain = majorant(metric, problem, image, kernel, None)
+    return _rounded(roundings, problem, magnitude, plain, float(weight.max()))
+
+
+def _rounded(
+    roundings: int, problem: Problem, magnitude: Numbers, plain: Numbers, heaviest: float
+) -> Numbers:
+    """Bound the same, given the magnitude of the terms, that without weights, and the heaviest."""
+    info = torch.finfo(problem.value_dtype)
     # A result below the least normal number may be flushed to 0: at most 8 operations a tap, and
     # three times that in an expansion (Coq: ``expanded_bound``).
-    underflow = (
-        24 * problem.taps * info.tiny * (1.0 if weight is None else 1.0 + float(weight.max()))
-    )
+    underflow = 24 * problem.taps * info.tiny * (1 + heaviest)
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     # A difference may overflow before a small weight makes it less.
-    largest = magnitude if weight is None else majorant(metric, problem, image, kernel, None)
-    return error.masked_fill(~(torch.maximum(magnitude, largest) < info.max), torch.inf)
+    return where((magnitude < info.max) & (plain < info.max), error)
+
+
+def where(safe: Numbers, error: Numbers) -> Numbers:
+    """Return the error where that is safe, elsewhere inf."""
+    if isinstance(error, Tensor):
+        return error.masked_fill(~safe, torch.inf)
+    return np.where(safe, error, np.inf)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A window of one colour and some templates, in NumPy's arrays.
+
+    torch takes many times as long for so few numbers. Bounds of such a window that differs from
+    the templates' mean as much as any pixel of an image does hold for all of the image's windows.
+
+    Attributes
+    ----------
+    metric, problem : Metric, Problem
+        The problem of that window.
+    middle, pixels : array of float64, shape (C,)
+        The templates' mean, and the window's colour around it.
+    kernel, weight : array of float64, shape (N, C, h, w)
+        The templates, around their mean; weight may be None.
+    """
+
+    metric: Metric
+    problem: Problem
+    middle: Array
+    pixels: Array
+    kernel: Array
+    weight: Array | None
+
+    @cached_property
+    def magnitude(self) -> Array:
+        """As `majorant`: (N,)."""
+        return self._majorant(self.weight)
+
+    def rounded(self, roundings: int) -> Array:
+        """As the function `rounded`: (N,)."""
+        if self.weight is None:
+            return _rounded(roundings, self.problem, self.magnitude, self.magnitude, 0.0)
+        heaviest = float(self.weight.max())
+        return _rounded(roundings, self.problem, self.magnitude, self._majorant(None), heaviest)
+
+    def _majorant(self, weight: Array | None) -> Array:
+        majorant = self.metric.majorant
+        assert majorant is not None
+        windows = math.prod(self.problem.kernel_size) * majorant(self.pixels).sum()
+        templates = majorant(self.kernel)
+        if weight is not None:
+            windows, templates = weight.max((1, 2, 3)) * windows, weight * templates
+        total: Array = _SAFETY * (windows + templates.sum((1, 2, 3)))
+        return total
+
+
+def flat_direct(window: Flat, *_: Any) -> Array:
+    """Bound as `direct` does, (N,)."""
+    return window.rounded(_direct(window.metric, window.problem))
+
+
+def flat_expanded(window: Flat, *_: Any) -> Array:
+    """Bound as `expanded` does, (N,)."""
+    return window.rounded(expanded_roundings(window.metric, window.problem.taps))
 
 
 def finite_range(image: Tensor) -> tuple[float, float]:

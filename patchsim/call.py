@@ -7,17 +7,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds, tiling
+from patchsim import algebra, bounds, factors, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
+from patchsim.bounds import Array, Flat
 from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
-from patchsim.metrics.base import Preparation
+from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
@@ -76,29 +78,56 @@ class Call:
             bounds, distances = self._run(backend.run, _as_it_is, backend).chunk(2, 1)
         return bounds, distances
 
-    def worst(self, reduction: Reduction = "mean") -> Tensor:
+    @bounds.overflowing
+    def worst(self, reduction: Reduction = "mean") -> Array:
         """Bound the errors of distances to each template, (N,), by one number for all windows.
 
         It is the bound of a flat window that differs as much from the templates' mean as any of the
         image's finite values: bounds grow with magnitudes. A statistic's are those of its sums.
         """
-        finish, problem = self.finish(reduction, similarity=False), self.problem
+        finish, metric = self.finish(reduction, similarity=False), self.metric.summed
+        if self.problem.value_range is not None:
+            error, peak = np.zeros(self.problem.templates), metric.peak(*self.problem.value_range)
+            total = finish.total
+            number = total.flatten().cpu().numpy() if isinstance(total, Tensor) else float(total)
+            magnitude = error + peak * number
+        else:
+            window = self._furthest()
+            magnitude, error = window.magnitude, self._of_flat(window)
+        if self.weight is None and metric.finish is identity:
+            return finish.error(error, magnitude)
+        found = finish.error(*(torch.from_numpy(v)[:, None, None] for v in (error, magnitude)))
+        return found.flatten().numpy()
+
+    def _furthest(self) -> Flat:
+        """Return the flat window of one colour that is furthest from the templates' mean."""
+        problem, metric = self.problem, self.metric.summed
         one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
-        image, arguments = kernel.new_zeros(()), list[Any]()
-        if problem.value_range is None:
-            middle = torch.as_tensor(algebra.middle(problem, kernel, self.metric.summed)).double()
-            low, high = (middle.new_tensor(end) for end in self.extremes)
-            image = torch.where(high - middle > middle - low, high, low)
-            if not self.backend.local:
-                arguments = [tiling.parts(self.backend, self.metric.summed, problem)]
-                # To divide by what windows deviate makes small errors large: it is worth a look.
-                arguments += [self.image] * isinstance(self.metric, Statistic)
+        centre = algebra.middle(problem, kernel, metric)
+        middle = factors.each_channel(centre, problem.channels, torch.float64)
+        low, high = self.extremes
+        pixels = np.where(high - middle > middle - low, high, low) - middle
+        weight = None if self.weight is None else self.weight.cpu().double().numpy()
+        own = kernel.double().cpu().numpy() - middle[:, None, None]
+        return Flat(metric, one, middle, pixels, own, weight)
+
+    def _of_flat(self, window: Flat) -> Array:
+        """Bound the error of such a window's sums, (N,)."""
+        metric, problem = window.metric, window.problem
+        if self.backend.flat is not None:
+            # To divide by what windows deviate makes small errors large: it is worth a look.
+            whole = self.image if isinstance(self.metric, Statistic) else None
+            return self.backend.flat(
+                window, tiling.parts(self.backend, metric, self.problem), whole
+            )
+        kernel = self.kernel.detach().to(problem.value_dtype)
+        colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
+        image = colour[:, None, None].expand(1, -1, *problem.extent)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        bound = _Error(self.backend, finish)
-        image = image.expand(1, problem.channels, *problem.extent).to(problem.value_dtype)
-        error = bound(self.metric.summed, one, image, kernel, weight, *arguments)
-        return error.amax((0, 2, 3))
+        error = self.backend.error(metric, problem, image, kernel, weight)
+        found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
+        return found
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
@@ -169,7 +198,6 @@ class _Error:
         image: Tensor,
         kernel: Tensor,
         weight: Tensor | None,
-        *more: Any,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.total * metric.peak(*problem.value_range)
@@ -177,7 +205,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight, *more),
+                self.backend.error(metric, problem, image, kernel, weight),
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)

@@ -6,7 +6,6 @@ that windows of the same pixels are equally far.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from functools import cached_property, partial
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, threads, windows
+from patchsim import algebra, factors, scores, threads, windows
 from patchsim.call import Call
 from patchsim.equal_pixels import repeating
 from patchsim.expression import trace
@@ -79,7 +78,7 @@ class Direct:
             result = self._sums(self.metric, rows, cols, self.unit * most * (1 + 2.0**-50))
             result /= self.unit
         else:
-            result = 1 - self._similarity(self.metric, rows, cols).numpy()
+            result = 1 - self._similarity(self.metric, rows, cols)
         return np.where(np.isfinite(result), result, math.inf)
 
     def score(self, distance: float) -> float:
@@ -168,44 +167,61 @@ class Direct:
             sums.append(differences.flatten(1).sum(1).double().cpu())
         return np.asarray(torch.cat(sums).numpy())
 
-    def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Tensor:
+    def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
         """Compute a statistic from moments that are sums over the windows themselves."""
-        moments = self._moments(statistic, rows, cols)
-        similarity: Tensor = statistic.similarity(moments) + 0 * (moments.sums + moments.pp)
-        copies = (moments.sums == 0) & ((similarity - 1).abs() < _ROUNDING)
-        return similarity.masked_fill(copies, 1.0)[0, 0, 0]
-
-    def _moments(self, statistic: Statistic, rows: Array, cols: Array) -> Moments:
-        middle, unmeasured = self._template
-        found = np.empty((2 + len(middle), len(rows)))
+        middle, *_ = self._template
         text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
+        found = np.empty((2 + len(middle), len(rows)))
         run = windows.moments(text, given, self.weight is not None)
         self._run(run, rows, cols, middle, found)
-        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
-        return dataclasses.replace(unmeasured, windows=torch.stack(each, 2), pp=pp, sums=sums)
+        similarity, sums = self._scores(statistic, found), found[0]
+        similarity[(sums == 0) & (abs(similarity - 1) < _ROUNDING)] = 1
+        return similarity
 
-    @cached_property
-    def _template(self) -> tuple[Array, Moments]:
-        """What a statistic is centred by, (C,), and its moments as far as windows don't matter."""
-        assert isinstance(self.metric, Statistic)
+    def _scores(self, statistic: Statistic, found: Array) -> Array:
+        """Return the similarities of windows, (M,), whose sums and moments are (2 + C, M)."""
+        _, totals, templates, kk = self._template
         exact = self.call.problem.value_range is not None
-        kernel = self.kernel.double()
-        centred = self.metric.invariant and not exact
-        centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
-        middle = torch.as_tensor(centre).double().expand_as(kernel)
-        weights = torch.ones_like(kernel) if self.weight is None else self.weight.double()
-        own, zero = weights * (kernel - middle), torch.zeros(1, 1, 1, dtype=torch.float64)
-        return middle[:, 0, 0].contiguous().numpy(), Moments(
-            totals=weights.sum((1, 2))[None, :, None, None],
-            windows=zero,
-            templates=own.sum((1, 2))[None, :, None, None],
-            pp=zero,
-            kk=(own * (kernel - middle)).sum()[None, None, None],
-            sums=zero,
-            rounding=2.0**-52 * (1 if exact else kernel.numel() + 8),
-            probes=zero,
+        rounding = 2.0**-52 * (1 if exact else self.kernel.numel() + 8)
+        double = torch.float64
+        run = scores.kernel(statistic, double, double, bound=False)
+        if run and self.weight is None:
+            # A row of windows. By torch it would take ten times as long.
+            sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
+            own = templates[None], np.array([kk]), float(totals.sum()), rounding, self.call.span
+            result: Array = np.empty_like(sums)
+            run(sums, found[2:].reshape(1, -1, 1, found.shape[1]), pp, *own, True, result, 0)
+            return result.reshape(-1)
+        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
+        moments = Moments(
+            totals=torch.from_numpy(totals)[None, :, None, None],
+            windows=torch.stack(each, 2),
+            templates=torch.from_numpy(templates)[None, :, None, None],
+            pp=pp,
+            kk=torch.full((1, 1, 1), kk, dtype=double),
+            sums=sums,
+            rounding=rounding,
+            probes=torch.zeros(1, 1, 1, dtype=double),
             range=self.call.span,
         )
+        similarity: Tensor = statistic.similarity(moments) + 0 * (sums + pp)
+        return similarity.numpy().ravel().copy()
+
+    @cached_property
+    def _template(self) -> tuple[Array, Array, Array, float]:
+        """What a statistic is centred by, and the template's moments: Σw, Σw·k and Σw·k².
+
+        The first three are of each channel, (C,).
+        """
+        assert isinstance(self.metric, Statistic)
+        kernel = self.kernel.double()
+        centred = self.metric.invariant and self.call.problem.value_range is None
+        centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
+        middle = factors.each_channel(centre, len(kernel), torch.float64)
+        values = kernel.numpy() - middle[:, None, None]
+        weights = np.ones_like(values) if self.weight is None else self.weight.double().numpy()
+        own = weights * values
+        return middle, weights.sum((1, 2)), own.sum((1, 2)), float((own * values).sum())
 
 
 def _fits(call: Call) -> bool:

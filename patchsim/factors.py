@@ -107,9 +107,9 @@ def read(
 
 
 def each_channel(numbers: Tensor | int, channels: int, dtype: torch.dtype) -> Array:
-    """Return one number, or (C, 1, 1) numbers on the CPU, as an array (C,) of a dtype of floats."""
+    """Return one number, or (C, 1, 1) numbers, as an array (C,) of a dtype of floats."""
     each = np.zeros(channels, name_of(dtype))
-    each += numbers if isinstance(numbers, int) else numbers.flatten().numpy()
+    each += numbers if isinstance(numbers, int) else numbers.flatten().cpu().numpy()
     return each
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchsim import jit, passes, threads
+from patchsim.bounds import Numbers, where
 from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Problem
 
@@ -78,7 +79,7 @@ class Finish:
         denominator = self.total * self.scale * self.metric.unit
         return denominator.to(dtype) if isinstance(denominator, Tensor) else denominator
 
-    def error(self, sums_error: Tensor, magnitude: Tensor) -> Tensor:
+    def error(self, sums_error: Numbers, magnitude: Numbers) -> Numbers:
         """Bound the map's error, given the sums' error and a bound on the exact sums.
 
         The division costs at most four roundings (of the weights in the divisor, the divisor, its
@@ -90,7 +91,7 @@ class Finish:
         working = torch.float64 if self._exact else self.problem.value_dtype
         if self.reduction == "sum":
             if self._exact:
-                return torch.zeros_like(sums_error)
+                return 0 * sums_error
             error = sums_error / self.metric.unit
             return converted(error, magnitude / self.metric.unit + error, self.dtype)
         unit, denominator = torch.finfo(working).eps / 2, self._denominator(torch.float64)
@@ -100,8 +101,9 @@ class Finish:
             roundings += self.problem.taps
         mean_error = mean_error + roundings * unit * (mean + mean_error) + torch.finfo(working).tiny
         error = self.metric.modulus(mean_error)
-        largest = 1 + self.metric.finish(mean) + error
-        return converted(error + 2 * unit * largest, largest, self.dtype)
+        largest: Numbers = 1 + self.metric.finish(mean) + error
+        found: Numbers = error + 2 * unit * largest
+        return converted(found, largest, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,10 @@ class Score:
         return converted(error, 2 + error, self.dtype)
 
 
-def converted(error: Tensor, magnitude: Tensor, dtype: torch.dtype) -> Tensor:
+def converted(error: Numbers, magnitude: Numbers, dtype: torch.dtype) -> Numbers:
     """Add the rounding of numbers of at most that magnitude to `dtype`."""
     info = torch.finfo(dtype)
-    error = error + info.eps / 2 * magnitude + info.tiny
-    return error.masked_fill(~(magnitude < info.max), torch.inf)
+    return where(magnitude < info.max, error + info.eps / 2 * magnitude + info.tiny)
 
 
 def _complements(sums: Tensor, factor: float, dtype: torch.dtype) -> Tensor:

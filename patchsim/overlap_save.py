@@ -235,20 +235,20 @@ def tile(problem: Problem) -> Pair:
     return _tile(problem, threads.count_threads()) if shared else alone
 
 
-def largest_energy(image: Tensor, centre: Tensor, size: Pair) -> float:
+def largest_energy(image: Tensor, centre: Array, size: Pair) -> float:
     """Bound Σ(p − c)² over tiles of an image.
 
     Parameters
     ----------
     image : Tensor, shape (1, C, H, W)
-    centre : Tensor, shape (C, 1, 1)
+    centre : array of float64, shape (C,)
     size : pair of int
         Of tiles, wherever they lie.
     """
     rows, cols = (-(-length // ENERGY) for length in image.shape[2:])
     energies, planes = np.zeros((rows, cols)), Planes(image, (1, 1))
     layout = (planes.steps[1], planes.pitch), tuple(image.shape[1:])
-    given = planes.flat, *layout, centre.flatten().contiguous().numpy(), ENERGY, energies
+    given = planes.flat, *layout, centre, ENERGY, energies
     threads.share(partial(passes.energies(image.dtype), *given), rows, 10 * image.numel())
     # A tile touches one block more than it could hold.
     down, across = (min(-(-n // ENERGY) + 1, m) for n, m in zip(size, energies.shape, strict=True))

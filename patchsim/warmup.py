@@ -50,9 +50,10 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
         _search(image, kernel, metric, weight, backend)
         if backend == "fused" and dtype in INTEGER_RANGES and not weighted:
             _use_instructions(metric, dtype)
-    for dtype in DTYPES:  # of which many sums are finished by kernels
+    for dtype in DTYPES:  # of which large images are looked through, and finished, by kernels
         image, kernel = (torch.ones(1, *size).to(dtype) for size in (LARGE_IMAGE, TEMPLATE))
-        similarity(image, kernel, "l2", data_range=1)
+        for backend in ("auto", "fft"):
+            similarity(image, kernel, "l2", data_range=1, backend=backend)
 
 
 def _use_instructions(metric: AnyMetric, dtype: torch.dtype) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from patchsim.bounds import Array, Flat
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 
@@ -71,10 +72,10 @@ class Backend:
         choose it.
     differentiable : bool
         Whether it has gradients.
-    local : bool
-        Whether the error of a window depends on its own pixels only. If not, `error` may be given
-        the problems of the tiles that are made of windows like that which it is given, and the
-        whole image.
+    flat : callable, optional
+        (flat window, problems of tiles, image or None) -> as `error`, the error of windows like
+        that in images of those problems, (N,), where `error` would take long or depends on more
+        than a window. Sharper if the image of which the tiles are parts is given.
     """
 
     name: str
@@ -89,4 +90,4 @@ class Backend:
     parallel: bool = False
     approximate: bool = False
     differentiable: bool = True
-    local: bool = True
+    flat: Callable[[Flat, tuple[Problem, ...], Tensor | None], Array] | None = None

@@ -112,6 +112,7 @@ CONV2D = Backend(
     name="conv2d",
     run=run,
     error=bounds.expanded,
+    flat=bounds.flat_expanded,
     refuse=algebra.refuse,
     work=work,
     memory="planes of a tile",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
+from patchsim.bounds import Array, Flat
 from patchsim.box import additions
 from patchsim.metrics.base import Expansion, Metric, Scalar, Term
 from patchsim.problem import Problem
@@ -38,23 +39,18 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
     points = math.prod(overlap_save.tile(problem))
     if _error_of_any(metric, problem, points) < 0.5:
         return True
-    centred = kernel.double() - algebra.middle(problem, kernel, metric)
-
-    def norms(g: Scalar) -> tuple[Tensor, Tensor]:
-        factors = g(centred).flatten(1)
-        return factors.norm(dim=1), factors.abs().sum(1)
-
-    return _error_of_terms(metric, problem, points, norms) < 0.5
+    centred = kernel.numpy() - float(algebra.middle(problem, kernel, metric))
+    return _error_of_terms(metric, problem, points, lambda g: _norms(g(centred))) < 0.5
 
 
 @lru_cache(maxsize=512)
 def _error_of_any(metric: Metric, problem: Problem, points: int) -> float:
     """Bound the error of integers' transforms, whatever the template."""
-    taps = torch.tensor([float(problem.taps)], dtype=torch.float64)
+    taps = np.array([float(problem.taps)])
 
-    def norms(g: Scalar) -> tuple[Tensor, Tensor]:
-        peak = algebra.largest(g, problem, metric)
-        return peak * taps.sqrt(), peak * taps
+    def norms(g: Scalar) -> tuple[Array, Array]:
+        peak = float(algebra.largest(g, problem, metric))
+        return peak * np.sqrt(taps), peak * taps
 
     return _error_of_terms(metric, problem, points, norms)
 
@@ -63,7 +59,7 @@ def _error_of_terms(
     metric: Metric,
     problem: Problem,
     points: int,
-    norms: Callable[[Scalar], tuple[Tensor, Tensor]],
+    norms: Callable[[Scalar], tuple[Array, Array]],
 ) -> float:
     """Bound the error of integers' transforms; `norms` are those of g(template)."""
     return sum(
@@ -74,13 +70,12 @@ def _error_of_terms(
 
 
 def _error_of_tiles(
-    term: Term, metric: Metric, problem: Problem, points: int, norms: tuple[Tensor, Tensor]
+    term: Term, metric: Metric, problem: Problem, points: int, norms: tuple[Array, Array]
 ) -> float:
     """Bound the error of a term of integers; `norms` are those of its templates."""
     numbers = 2 * problem.channels * points  # two tiles make a signal
     largest = float(algebra.largest(term.f, problem, metric))
-    norm, total = (norms[0].new_tensor(largest * n) for n in (numbers**0.5, numbers))
-    images, kernels = (norm, total), (*norms, norms[1])
+    images, kernels = (largest * numbers**0.5, largest * numbers), (*norms, norms[1])
     return float(_transform_error(points, problem.channels, torch.float64, images, kernels).max())
 
 
@@ -132,8 +127,7 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     high·2ᵇ + low, which halves its digits (Coq: ``nearest_integer_exact``, ``split_image``,
     ``split_template``).
     """
-    sums = kernel.abs().sum((1, 2, 3))
-    if _correlation_error(_points(problem), image, kernel, sums).max() < 0.5:
+    if correlation_error(problem, image, kernel, sharp=False).max() < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
     tops = [float(operand.abs().max()) for operand in (image, kernel)]
     if max(tops) <= 1:
@@ -170,25 +164,11 @@ def error(
     image: Tensor,
     kernel: Tensor,
     weight: Tensor | None,
-    parts: tuple[Problem, ...] = (),
-    whole: Tensor | None = None,
 ) -> Tensor:
-    """Bound the sums' error: that of any expansion and that of the transforms.
-
-    If `parts` are given, image and problem are of one window, and the bound holds for any images of
-    those problems that are made of such windows. It takes longer and is sharper if `whole` is the
-    image of which they are parts.
-    """
-    tiled = overlap_save.can(metric, problem) and weight is None
-    energy = _energy(metric, problem, kernel, parts, whole) if tiled else math.inf
-    pixels = max((_pixels(part, tiled) for part in parts), default=0)
-    repeats = max(1.0, pixels / math.prod(problem.image_size))
-    points = max(map(_points, parts or (problem,)))
+    """Bound the sums' error: that of any expansion and that of the transforms."""
 
     def transforms(part: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
-        sharp = whole is not None or not parts
-        lengthens = gain(kernel) if sharp else kernel.detach().double().abs().sum((1, 2, 3))
-        return _correlation_error(points, image, kernel, lengthens, repeats, energy)
+        return correlation_error(problem, image, kernel)
 
     crosses = dataclasses.replace(
         metric,
@@ -201,39 +181,50 @@ def error(
         ),
     )
     transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
-    return _around(tiled, metric, problem, image, kernel, weight) + transformed
+    roundings = _roundings(metric, problem, weight is None)
+    return bounds.rounded(roundings, metric, problem, image, kernel, weight) + transformed
 
 
-def _energy(
-    metric: Metric,
-    problem: Problem,
-    kernel: Tensor,
-    parts: tuple[Problem, ...],
-    whole: Tensor | None,
-) -> float:
+@bounds.overflowing
+def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Array:
+    """Bound the same for windows of one colour, in images that are made of them."""
+    metric, problem = window.metric, window.problem
+    plain = window.weight is None
+    tiled = plain and overlap_save.can(metric, problem)
+    pixels = max(_pixels(part, tiled) for part in parts)
+    pixels = max(pixels, math.prod(problem.image_size))
+    points = max(map(_points, parts))
+    energy = _energy(window, parts, whole) if tiled else math.inf
+    error = window.rounded(_roundings(metric, problem, plain))
+    for term in metric.expansion:
+        if term.f is None or (term.g is None and plain):
+            continue
+        values = term.f(window.pixels)
+        factors = np.ones_like(window.kernel) if term.g is None else term.g(window.kernel)
+        factors = factors if window.weight is None else window.weight * factors
+        energies = min(pixels * float((values * values).sum()), energy)
+        images = (2 * energies) ** 0.5, 2 * pixels * float(abs(values).sum())
+        kernels = _norms(factors)
+        lengthens = kernels[1] if whole is None else gain(factors)
+        error += abs(term.scale) * _transform_error(
+            points, problem.channels, problem.value_dtype, images, (*kernels, lengthens)
+        )
+    return error
+
+
+def _energy(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> float:
     """Bound Σf(p − c)² over the tiles of an image; inf if nothing sharper is known."""
-    terms = read(metric)
+    terms = read(window.metric)
     if whole is None or len(whole) > 1 or terms is None or any(f != "p" for f, *_ in terms.crosses):
         return math.inf
-    centre = torch.as_tensor(algebra.middle(problem, kernel, metric), dtype=torch.float64)
     down, across = zip(*(overlap_save.tile(part) for part in parts), strict=True)
-    size = max(down), max(across)
-    return overlap_save.largest_energy(whole, centre.expand(problem.channels, 1, 1), size)
+    return overlap_save.largest_energy(whole, window.middle, (max(down), max(across)))
 
 
-def _around(
-    tiled: bool,
-    metric: Metric,
-    problem: Problem,
-    image: Tensor,
-    kernel: Tensor,
-    weight: Tensor | None,
-) -> Tensor:
-    """Bound the error of all but the transforms: of centring and of the other sums."""
-    if not tiled:
-        return bounds.expanded(metric, problem, image, kernel, weight)
-    roundings = additions(problem) + metric.roundings + metric.degree + metric.expansion.rank + 2
-    return bounds.rounded(roundings, metric, problem, image, kernel, weight)
+def _roundings(metric: Metric, problem: Problem, plain: bool) -> int:
+    """Count the roundings of all but the transforms: of centring and of the other sums."""
+    tiled = plain and overlap_save.can(metric, problem)
+    return bounds.expanded_roundings(metric, additions(problem) if tiled else problem.taps)
 
 
 def _pixels(problem: Problem, tiled: bool) -> int:
@@ -247,35 +238,32 @@ def _points(problem: Problem) -> int:
     return max(math.prod(_transform_size(problem)), math.prod(overlap_save.tile(problem)))
 
 
-def correlation_error(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
-    """Bound the error of a correlation, (B, N, 1, 1) or (1, N, 1, 1) in float64."""
-    return _correlation_error(_points(problem), image, kernel, gain(kernel))
-
-
-def _correlation_error(
-    points: int,
-    image: Tensor,
-    kernel: Tensor,
-    gain: Tensor,
-    repeats: float = 1,
-    energy: float = math.inf,
+@bounds.overflowing
+def correlation_error(
+    problem: Problem, image: Tensor, kernel: Tensor, *, sharp: bool = True
 ) -> Tensor:
-    """Bound the error of a correlation of whole images, which is more than that of tiles.
+    """Bound the error of a correlation of whole images, (1, N, 1, 1) in float64.
 
-    But two tiles, perhaps of two images, are transformed as one signal. The transformed image may
-    hold that given several times, but has no more than that energy.
+    It is more than that of tiles. But two tiles, perhaps of two images, are transformed as one
+    signal. It takes longer if `sharp`.
     """
     values = image.detach().double()
-    energies = repeats * values.square().sum((1, 2, 3)).max()
-    norm = (2 * energies.clamp(max=energy)).sqrt()
-    total = 2 * repeats * values.abs().sum((1, 2, 3)).max()
-    flat = kernel.detach().double().flatten(1)
-    images = norm[None, None], total[None, None]
-    kernels = flat.norm(dim=1), flat.abs().sum(1), gain
-    return _transform_error(points, kernel.shape[1], kernel.dtype, images, kernels)
+    norm = float((2 * values.square().sum((1, 2, 3)).max()).sqrt())
+    images = norm, 2 * float(values.abs().sum((1, 2, 3)).max())
+    factors = kernel.detach().double().cpu().numpy()
+    norms = _norms(factors)
+    kernels = *norms, gain(factors) if sharp else norms[1]
+    error = _transform_error(_points(problem), kernel.shape[1], kernel.dtype, images, kernels)
+    return torch.from_numpy(error).to(kernel.device)[None, :, None, None]
 
 
-def gain(kernel: Tensor) -> Tensor:
+def _norms(factors: Array) -> tuple[Array, Array]:
+    """Return the 2-norms and the 1-norms of (N, C, h, w)."""
+    return np.sqrt((factors * factors).sum((1, 2, 3))), abs(factors).sum((1, 2, 3))
+
+
+@bounds.overflowing
+def gain(factors: Array) -> Array:
     """Bound by what factor correlations with templates (N, C, h, w) lengthen images, (N,).
 
     That is the peak of √Σ|K|² over all frequencies, K being the spectra of a template's channels.
@@ -283,29 +271,27 @@ def gain(kernel: Tensor) -> Tensor:
     less than the taps, it is nowhere larger than √2 times its largest sample, on each axis (Ehlich
     and Zeller, Schwankung von Polynomen zwischen Gitterpunkten, 1964).
     """
-    kernel = kernel.detach().double()
-    # Not by torch, whose threads would wait for more work, and keep the map's from theirs.
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf bound nothing
-        spectra = np.fft.rfft2(kernel.cpu().numpy(), s=[4 * length for length in kernel.shape[2:]])
-        squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
-    largest = torch.from_numpy(squares).sqrt().to(kernel.device)
-    return torch.minimum((1 + 2.0**-20) * 2**0.5 * largest, kernel.abs().sum((1, 2, 3)))
+    spectra = np.fft.rfft2(factors, s=[4 * length for length in factors.shape[2:]])
+    squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
+    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * squares), _norms(factors)[1])
+    return found
 
 
+@bounds.overflowing
 def _transform_error(
     points: int,
     channels: int,
     dtype: torch.dtype,
-    images: tuple[Tensor, Tensor],
-    kernels: tuple[Tensor, Tensor, Tensor],
-) -> Tensor:
-    """Bound the error of a correlation by FFTs of so many points, (B, N, 1, 1) in float64.
+    images: tuple[float, float],
+    kernels: tuple[Array, Array, Array],
+) -> Array:
+    """Bound the error of a correlation by FFTs of so many points, (N,) in float64.
 
-    images, (B, 1) each, bound ‖p‖₂ and ‖p‖₁; kernels, (N,) each, ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂, which
-    is at most ‖k‖₁ and at least ‖k‖₂. A transform of L points, each stage of which is a small DFT,
-    errs by at most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical
-    Algorithms, 2nd ed., theorem 24.2, whose constant for radix 2 is below 7 and grows less than the
-    logarithm for radix 3, 4, 5 and 8). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by
+    images bound ‖p‖₂ and ‖p‖₁; kernels, (N,) each, ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂, which is at most
+    ‖k‖₁ and at least ‖k‖₂. A transform of L points, each stage of which is a small DFT, errs by at
+    most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd
+    ed., theorem 24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for
+    radix 3, 4, 5 and 8). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by
     Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and the inverse
     transform, which acts on a signal of norm ‖p⋆k‖₂, another ε‖p⋆k‖₂. The factor 1.01 + ε√L covers
     terms of second order, as the inverse transform also acts on the spectra's errors (Coq:
@@ -325,9 +311,8 @@ def _transform_error(
     # Spectra are at most ‖p‖₁ and ‖k‖₁, other intermediates L·‖p‖₂‖k‖₂ (twice that within a
     # complex product).
     largest = points * image_norm * kernel_norm
-    safe = 2 * torch.maximum(largest, torch.maximum(image_sum, kernel_sum)) < info.max
-    bounded: Tensor = error.masked_fill(~safe, torch.inf)
-    return bounded[..., None, None]
+    safe = 2 * np.maximum(largest, np.maximum(image_sum, kernel_sum)) < info.max
+    return bounds.where(safe, error)
 
 
 def work(problem: Problem, metric: Metric) -> Work:
@@ -391,5 +376,5 @@ FFT = Backend(
     windows=_windows,
     prepare=overlap_save.prepare,
     parallel=True,
-    local=False,
+    flat=flat,
 )

@@ -264,6 +264,7 @@ FUSED = Backend(
     name="fused",
     run=run,
     error=bounds.direct,
+    flat=bounds.flat_direct,
     refuse=refuse,
     work=work,
     memory="a few maps",

@@ -80,8 +80,8 @@ class Metric:
     roundings: int = 0
     invariant: bool = True
     unit: int = 1
-    finish: Callable[[Tensor], Tensor] = identity
-    modulus: Callable[[Tensor], Tensor] = identity
+    finish: Callable[[Any], Any] = identity
+    modulus: Callable[[Any], Any] = identity
     prepare: Preparation | None = None
 
     @classmethod
