@@ -184,7 +184,7 @@ class Direct:
         exact = self.call.problem.value_range is not None
         rounding = 2.0**-52 * (1 if exact else self.kernel.numel() + 8)
         double = torch.float64
-        run = scores.kernel(statistic, double, double, bound=False)
+        run = scores.kernel(statistic, double, double, bound=False, strict=True)
         if run and self.weight is None:
             # A row of windows. By torch it would take ten times as long.
             sums, pp = found[:2].reshape(2, 1, 1, 1, -1)

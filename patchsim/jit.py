@@ -273,19 +273,29 @@ def term_of(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any
 
 
 def compiled(
-    source: str, signatures: list[Any], functions: Mapping[str, Any] = {}, key: str = ""
+    source: str,
+    signatures: list[Any],
+    functions: Mapping[str, Any] = {},
+    key: str = "",
+    *,
+    strict: bool = False,
 ) -> Kernel:
-    """Compile a kernel that calls `functions`, on which it depends as `key` says."""
+    """Compile a kernel that calls `functions`, on which it depends as `key` says.
+
+    If `strict`, operations are as they are written, so that the same numbers give the same result
+    wherever in a loop they are.
+    """
     import numba
     import numpy as np
 
     heap.keep()
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
     # from, and drops it when that file changes; not when those change that write LLVM code.
-    key = f"{source} {key} {signatures} {_writers()}"
+    flags = set() if strict else set(FLAGS)
+    key = f"{source} {key} {signatures} {sorted(flags)} {_writers()}"
     name = f"kernel_{_digest(key)}"
     # Divisions by 0 needn't raise: a loop that could be left in the middle isn't vectorised.
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(FLAGS), "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": flags, "error_model": "numpy"}
 
     def njit(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(named(function, key))

@@ -111,11 +111,16 @@ _BOUND = """
 
 @cache
 def kernel(
-    statistic: Statistic, sums: torch.dtype, output: torch.dtype, *, bound: bool
+    statistic: Statistic,
+    sums: torch.dtype,
+    output: torch.dtype,
+    *,
+    bound: bool,
+    strict: bool = False,
 ) -> Kernel | None:
     """Compile a statistic of sums of one dtype, without weights; None where Numba can't.
 
-    It gives scores, or lower bounds on distances.
+    It gives scores, or lower bounds on distances. For `strict` see `patchsim.jit.compiled`.
     """
     import numba
     from numba import types
@@ -149,7 +154,7 @@ def kernel(
         finish=finish.strip(),
     )
     try:
-        return jit.compiled(source, [types.void(*arguments)], functions, key)
+        return jit.compiled(source, [types.void(*arguments)], functions, key, strict=strict)
     except numba.core.errors.NumbaError:  # written with other functions
         return None
 

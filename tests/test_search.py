@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import patchsim
 from patchsim import cells, channel_sums, direct, pruning
 from patchsim.bounds import gamma
+from patchsim.call import read
 from patchsim.images import read_images
 from patchsim.metrics import METRICS, Metric
 
@@ -372,6 +373,22 @@ def test_a_template_larger_than_the_image_by_less_than_a_stride():
     image = torch.ones(1, 5, 6)
     [match] = patchsim.find(image, torch.ones(1, 6, 6), stride=2)
     assert (match.y, match.x, match.score) == (0, 0, 1 - 6 / 36)
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_a_window_is_as_far_alone_as_among_others(metric):
+    """To the last bit, as how far it is decides what else is looked at."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 40, 50, generator=generator)
+    if metric == "hamming":
+        image = (4 * image).to(torch.uint8)
+    kernel = image[:, :, 5:16, 7:20].clone()
+    call = read(image, kernel, metric, (1, 0, 1), None, None, "auto").ready()
+    own = direct.Direct(call, 0)
+    rows, cols = (places.ravel() for places in np.indices(call.problem.map_size))
+    together = own.distances(rows, cols)
+    alone = [own.distances(rows[i : i + 1], cols[i : i + 1])[0] for i in range(len(rows))]
+    assert together.tolist() == alone
 
 
 def test_nothing_is_modified():
