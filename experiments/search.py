@@ -226,13 +226,14 @@ def shows(tables: Tables) -> list[Any]:
         f"the search is at least {dense[worst]:.2f} times as fast ({worst[0]}, {worst[1]}², "
         f"channels: {worst[2]}, {worst[3]})."
     )
-    for metric, method in (("l2", "TM_SQDIFF"), ("zncc", "TM_CCOEFF_NORMED")):
-        own = [c for c in cells if c[3] == metric]
+    methods = {"l2": "TM_SQDIFF", "zncc": "TM_CCOEFF_NORMED"}
+    for channels, metric in product(harness.distinct(rows, "channels"), methods):
+        own = [c for c in cells if c[2:] == (channels, metric)]
         peers = [times[(*c, "OpenCV")] / times[(*c, "find")] for c in own]
         mean = math.exp(sum(map(math.log, peers)) / len(peers))
         lines.append(
-            f"{metric}: {mean:.1f} times as fast as OpenCV's matchTemplate ({method}) and "
-            f"minMaxLoc, in the geometric mean of {len(peers)} cases."
+            f"{metric}, channels: {channels}. {mean:.1f} times as fast as OpenCV's matchTemplate "
+            f"({methods[metric]}) and minMaxLoc, in the geometric mean of {len(peers)} cases."
         )
     return [*lines, harness.markdown(table)]
 

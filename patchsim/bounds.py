@@ -9,9 +9,10 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, TypeVar
+from functools import cached_property, partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -26,13 +27,24 @@ from patchsim.slide import Planes
 Array = np.ndarray[Any, Any]
 Numbers = TypeVar("Numbers", Tensor, Array)
 
-#: Numbers that overflow bound nothing, and say so without a warning.
-overflowing = np.errstate(over="ignore", invalid="ignore")
-
 #: Values whose extremes are sought at a time.
 RUN = 2**15
 #: Makes up for the roundings in computing a bound itself, in float64: fewer than 2⁴² of them.
 _SAFETY = 1 + 2**-10
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def overflowing(function: Callable[P, R]) -> Callable[P, R]:
+    """Let NumPy's numbers overflow without a warning: they bound nothing then, which they tell."""
+
+    @wraps(function)
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> R:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return function(*args, **kwargs)
+
+    return quiet
 
 
 def gamma(roundings: int, unit: float) -> float:

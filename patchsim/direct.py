@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from patchsim import algebra, factors, scores, threads, windows
+from patchsim.bounds import overflowing
 from patchsim.call import Call
 from patchsim.equal_pixels import repeating
 from patchsim.expression import trace
@@ -167,6 +168,7 @@ class Direct:
             sums.append(differences.flatten(1).sum(1).double().cpu())
         return np.asarray(torch.cat(sums).numpy())
 
+    @overflowing
     def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
         """Compute a statistic from moments that are sums over the windows themselves."""
         middle, *_ = self._template
