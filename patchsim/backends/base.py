@@ -80,7 +80,7 @@ class Backend:
 
     name: str
     run: WindowFunction
-    error: Callable[..., Tensor]
+    error: WindowFunction
     refuse: Callable[[Problem, Metric], list[str]]
     work: Callable[[Problem, Metric], Work]
     memory: str
