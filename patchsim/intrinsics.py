@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+#: Bytes of a line of a cache.
+LINE = 64
+
 
 def intrinsic(signature: Any, code: Callable[..., Any], names: Iterable[str]) -> Any:
     """Make a function of arguments of these names; `code` writes what it does, as for Numba."""
@@ -22,3 +25,28 @@ def of_addresses(code: Callable[..., Any], count: int) -> Any:
 
     names = (f"number{i}" for i in range(count))
     return intrinsic(types.void(*[types.int64] * count), code, names)
+
+
+def prefetch(build: Any, place: Any) -> None:
+    """Write code that has what will be read at an address, which needn't exist, fetched ahead."""
+    from llvmlite import ir  # type: ignore[import-untyped]
+
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    instruction = build.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+    build.call(instruction, [build.inttoptr(place, byte), word(0), word(3), word(1)])
+
+
+def fetching() -> Any:
+    """Make a function for Numba's code: (address, bytes), which prefetches so many bytes there."""
+
+    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        from numba.core import cgutils
+
+        address, size = arguments
+        lines = build.add(build.udiv(size, size.type(LINE)), size.type(1))
+        with cgutils.for_range(build, lines) as loop:
+            prefetch(build, build.add(address, build.mul(loop.index, size.type(LINE))))
+        return context.get_dummy_value()
+
+    return of_addresses(code, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from patchsim.butterflies import REGISTER
-from patchsim.intrinsics import of_addresses
+from patchsim.intrinsics import of_addresses, prefetch
 
 #: Strides for which registers are rearranged, as those of larger ones would be too many.
 STRIDES = (2, 3, 4, 5, 6, 8)
@@ -77,7 +77,7 @@ def split(stride: int, itemsize: int) -> Any:
             there = build.add(target, build.mul(loop.index, address(REGISTER)))
             loaded = []
             for _ in range(stride):
-                _fetch(build, build.add(here, address(AHEAD)))
+                prefetch(build, build.add(here, address(AHEAD)))
                 loaded.append(build.load(at(build, here), align=itemsize))
                 here = build.add(here, address(REGISTER))
             for phase in _phases(build, loaded):
@@ -115,13 +115,3 @@ def _take(build: Any, line: list[Any], first: int) -> Any:
         ]
         taken = build.shuffle_vector(taken, line[i], ir.VectorType(ir.IntType(32), lanes)(index))
     return taken
-
-
-def _fetch(build: Any, place: Any) -> None:
-    """Have what will be read at a place, which needn't exist, brought into all caches."""
-    from llvmlite import ir
-
-    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-    prefetch = build.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-    build.call(prefetch, [build.inttoptr(place, byte), word(0), word(3), word(1)])

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from patchsim import correlated_blocks, jit, slide, threads
-from patchsim.bounds import gamma
+from patchsim.bounds import gamma, overflowing
 from patchsim.call import Call
 from patchsim.cells import size_of
-from patchsim.correlated_blocks import deviations, largest, pooled
+from patchsim.correlated_blocks import largest, pooled
 from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
@@ -133,23 +133,23 @@ def _sampled(call: Call, problem: Problem, most: int, alone: bool) -> bool:
     return True
 
 
+@overflowing
 def _fine(call: Call) -> list[float]:
     """Guess how far the matches are: as far as the templates are from the means of 2·2 pixels.
 
     It is noise that keeps a match from being a copy, and where images are smooth there is little
     but noise within so few pixels. Of l2 their means take away one part in four.
     """
-    metric = call.metric.summed
-    height, width = (length // 2 * 2 for length in call.problem.kernel_size)
-    kernel = call.kernel[:, :, :height, :width].double()
-    means = pooled(kernel, 2) / 4
-    means = means.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    sums = metric.pointwise(kernel, means).sum((1, 2, 3))
+    height, width = (length // 2 for length in call.problem.kernel_size)
+    kernel = call.kernel[:, :, : 2 * height, : 2 * width].detach().double().numpy()
+    cells = kernel.reshape(*kernel.shape[:2], height, 2, width, 2)
+    means = cells.mean((3, 5), keepdims=True)
+    sums = call.metric.summed.pointwise(cells, means).sum((1, 2, 3, 4, 5))
     if call.metric is ZNCC:
-        left = (1 - 4 / 3 * sums / deviations(kernel).clamp(min=2.0**-100)).clamp(min=0)
+        varying = ((kernel - kernel.mean((2, 3), keepdims=True)) ** 2).sum((1, 2, 3))
+        left = np.maximum(1 - 4 / 3 * sums / np.maximum(varying, 2.0**-100), 0)
         return [1 - float(own) ** 0.5 for own in left]
-    sums = sums / Direct(call, 0).unit
-    return [4 / 3 * float(own) for own in sums]
+    return [4 / 3 * float(own) / Direct(call, 0).unit for own in sums]
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:

@@ -10,6 +10,7 @@ import torch
 from patchsim import jit
 from patchsim.emit import Arithmetic
 from patchsim.expression import parse
+from patchsim.intrinsics import fetching
 
 #: Sums d(p, k) of single windows, column by column, then over columns: see `direct`.
 DIRECT = """
@@ -19,10 +20,12 @@ def kernel(image, steps, values, {weights_argument}rows, cols, limit, sums, firs
     columns = np.empty(width)
     for i in range(first, last):
         start, total = rows[i] * to_row + cols[i], 0.0
+        ahead = rows[min(i + 1, last - 1)] * to_row + cols[min(i + 1, last - 1)] - start
         columns[:] = 0
         for c in range(channels):
             for y in range(height):
                 base = start + c * to_channel + y * to_row
+                fetch(image.ctypes.data + (base + ahead) * image.itemsize, width * image.itemsize)
                 pixels, taps = image[base : base + width], values[c, y]
                 {weights}
                 for x in range(width):
@@ -47,9 +50,12 @@ def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, fir
     pixels = np.empty(height * width)
     for i in range(first, last):
         total, squares = 0.0, 0.0
+        start = rows[i] * to_row + cols[i]
+        ahead = rows[min(i + 1, last - 1)] * to_row + cols[min(i + 1, last - 1)] - start
         for c in range(channels):
             for y in range(height):
-                base = rows[i] * to_row + cols[i] + c * to_channel + y * to_row
+                base = start + c * to_channel + y * to_row
+                fetch(image.ctypes.data + (base + ahead) * image.itemsize, width * image.itemsize)
                 line, here = image[base : base + width], pixels[y * width : (y + 1) * width]
                 for x in range(width):
                     here[x] = line[x]
@@ -122,6 +128,5 @@ def _of_windows(
         factor=" * factors[x]" * weighted,
     )
     names = ["p", "k", *["w"] * weighted]
-    return jit.compiled(
-        source, [signature], *jit.term_of(Arithmetic(parse(text), torch.float64), names)
-    )
+    functions, key = jit.term_of(Arithmetic(parse(text), torch.float64), names)
+    return jit.compiled(source, [signature], {**functions, "fetch": fetching()}, key)
