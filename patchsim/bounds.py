@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from patchsim import algebra, passes, threads
-from patchsim.box import box_sum
+from patchsim.box import Array, box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.slide import Planes
 
-Array = np.ndarray[Any, Any]
 Numbers = TypeVar("Numbers", Tensor, Array)
 
 #: Values whose extremes are sought at a time.

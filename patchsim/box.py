@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from patchsim import jit, threads
-from patchsim.problem import Problem, name_of
+from patchsim.problem import Problem, dtype_of, name_of
 from patchsim.slide import Planes
 
 Array = np.ndarray[Any, Any]
@@ -70,7 +70,7 @@ def expression_sum(
     sums = np.empty((len(image), 1, rows, cols), centre.dtype) if sums is None else sums
     layout = (*planes.steps[:2], planes.pitch), tuple(image.shape[2:])
     arguments = planes.flat, centre, sums, *layout
-    box = jit.box(text, image.dtype, torch.float32 if sums.itemsize == 4 else torch.float64)
+    box = jit.box(text, image.dtype, dtype_of(sums))
     run = partial(box, *arguments, *problem.kernel_size, *problem.stride)
     threads.share(run, rows, 10 * image.numel())
     return sums

@@ -16,7 +16,8 @@ from torch import Tensor
 from patchsim import algebra, bounds, factors, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
-from patchsim.bounds import Array, Flat
+from patchsim.bounds import Flat
+from patchsim.box import Array
 from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
@@ -87,10 +88,9 @@ class Call:
         """
         finish, metric = self.finish(reduction, similarity=False), self.metric.summed
         if self.problem.value_range is not None:
-            error, peak = np.zeros(self.problem.templates), metric.peak(*self.problem.value_range)
-            total = finish.total
-            number = total.flatten().cpu().numpy() if isinstance(total, Tensor) else float(total)
-            magnitude = error + peak * number
+            error = np.zeros(self.problem.templates)
+            largest = torch.as_tensor(finish.largest, dtype=torch.float64)
+            magnitude = error + largest.flatten().cpu().numpy()
         else:
             window = self._furthest()
             magnitude, error = window.magnitude, self._of_flat(window)
@@ -200,7 +200,7 @@ class _Error:
         weight: Tensor | None,
     ) -> Tensor:
         if problem.value_range is not None:
-            largest = self.finish.total * metric.peak(*problem.value_range)
+            largest = self.finish.largest
             magnitude = torch.as_tensor(largest, dtype=torch.float64, device=image.device)
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:

@@ -22,6 +22,7 @@ from patchsim.expression import trace
 from patchsim.jit import Kernel
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
+from patchsim.moments import rounding_of
 from patchsim.problem import INTEGER_RANGES
 from patchsim.slide import Planes
 
@@ -183,9 +184,7 @@ class Direct:
     def _scores(self, statistic: Statistic, found: Array) -> Array:
         """Return the similarities of windows, (M,), whose sums and moments are (2 + C, M)."""
         _, totals, templates, kk = self._template
-        exact = self.call.problem.value_range is not None
-        rounding = 2.0**-52 * (1 if exact else self.kernel.numel() + 8)
-        double = torch.float64
+        rounding, double = rounding_of(self.call.problem), torch.float64
         run = scores.kernel(statistic, double, double, bound=False, strict=True)
         if run and self.weight is None:
             # A row of windows. By torch it would take ten times as long.

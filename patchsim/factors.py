@@ -16,7 +16,7 @@ from torch import Tensor
 from patchsim import emit, jit
 from patchsim.emit import Arithmetic
 from patchsim.expression import parse
-from patchsim.problem import name_of
+from patchsim.problem import dtype_of, name_of
 
 Array = np.ndarray[Any, Any]
 
@@ -101,8 +101,7 @@ def read(
     templates, channels, *size = values.shape
     constants = np.empty(templates, centre.dtype)
     found = np.empty((templates, len(factors) * channels, *size), centre.dtype)
-    total = torch.float32 if centre.itemsize == 4 else torch.float64
-    _factors(constant, factors, kernel.dtype, total)(values, centre, constants, found)
+    _factors(constant, factors, kernel.dtype, dtype_of(centre))(values, centre, constants, found)
     return constants, found
 
 

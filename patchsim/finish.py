@@ -75,6 +75,12 @@ class Finish:
         known = type(sums) is Tensor and self.dtype in (torch.float32, torch.float64)
         return many and known and jit.usable(self.problem)
 
+    @property
+    def largest(self) -> float | Tensor:
+        """The greatest exact sum of integers; under a weight of each template, (N, 1, 1)."""
+        assert self.problem.value_range is not None
+        return self.total * self.metric.peak(*self.problem.value_range)
+
     def _denominator(self, dtype: torch.dtype) -> float | Tensor:
         denominator = self.total * self.scale * self.metric.unit
         return denominator.to(dtype) if isinstance(denominator, Tensor) else denominator

@@ -64,8 +64,9 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
     factor = sum(scale for *_, scale in terms.crosses)
     constant = f"({terms.constant}-{factor * CENTRE!r}*p)"
-    constants, _ = factors.read(constant, (), kernel, np.full(problem.channels, float(CENTRE)))
-    sums = _boxes(terms.box, image, CENTRE, constants, problem)
+    centre = factors.each_channel(CENTRE, problem.channels, torch.float64)
+    constants, _ = factors.read(constant, (), kernel, centre)
+    sums = _boxes(terms.box, image, centre, constants, problem)
     taps = kernel.numpy() ^ np.uint8(CENTRE)
     _module(problem).add(_found("dot", problem), factor, image, taps, problem, sums)
     return torch.from_numpy(sums)
@@ -77,15 +78,14 @@ def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     (B, N, Ho, Wo), integers in float64.
     """
     constants = np.add.reduce(kernel.numpy(), (1, 2, 3), dtype=np.float64)
-    sums = _boxes("p", image, 0, constants, problem)
+    sums = _boxes("p", image, np.zeros(problem.channels), constants, problem)
     _module(problem).add(_found("min", problem), -2, image, kernel.numpy(), problem, sums)
     return torch.from_numpy(sums)
 
 
-def _boxes(text: str, image: Tensor, centre: int, constants: Array, problem: Problem) -> Array:
+def _boxes(text: str, image: Tensor, centre: Array, constants: Array, problem: Problem) -> Array:
     """Return an expression's box sums plus templates' constants: (B, N, Ho, Wo)."""
-    centres = np.full(problem.channels, float(centre))
-    boxes = expression_sum(text, image, Planes(image, (1, 1)), centres, problem)
+    boxes = expression_sum(text, image, Planes(image, (1, 1)), centre, problem)
     total: Array = boxes + constants[:, None, None]
     return total
 

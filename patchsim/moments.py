@@ -113,7 +113,7 @@ class _Adapted:
         centre = self._centre(problem, kernel)
         own = kernel.double() - centre
         templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
-        total, rounding = float(problem.taps), _rounding(problem)
+        total, rounding = float(problem.taps), rounding_of(problem)
         maps = 2 * problem.templates if self.errors else problem.templates
         output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.dtype)
         given = sums.contiguous().numpy()  # backends may keep the image's memory format
@@ -194,7 +194,7 @@ class _Adapted:
         else:
             p, pp = self._weighted_moments(problem, image - centre, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
-        rounding, probes = _rounding(problem), torch.zeros_like(kk)
+        rounding, probes = rounding_of(problem), torch.zeros_like(kk)
         if weight is not None and problem.value_range is None:
             rounding = 2.0**-44 * (problem.taps + 8)
             probes = _scale(image) ** 2 * weights.sum((1, 2, 3))[:, None, None]
@@ -254,7 +254,7 @@ def _doubled(
     return problem, image.double(), kernel.double(), weight.double()
 
 
-def _rounding(problem: Problem) -> float:
+def rounding_of(problem: Problem) -> float:
     """Return by which share of itself Σp² may be off, if only by the roundings that follow."""
     return 2.0**-52 * (1 if problem.value_range is not None else problem.taps + 8)
 

@@ -20,14 +20,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from patchsim import algebra, factors, jit, passes, threads
 from patchsim.bounds import finite
-from patchsim.box import expression_sum
+from patchsim.box import Array, expression_sum
 from patchsim.butterflies import REGISTER, radices, roots
 from patchsim.metrics.base import Metric
-from patchsim.problem import Pair, Problem, name_of
+from patchsim.problem import Pair, Problem, dtype_of, name_of
 from patchsim.recipe import Recipe, read
 from patchsim.slide import Planes
-
-Array = np.ndarray[Any, Any]
 
 #: Sides of the blocks by which energies of tiles are bounded.
 ENERGY = 32
@@ -107,11 +105,6 @@ class _Templates:
         self.terms, self.centre, self.constants, self.factors = terms, centre, constants, factors
         self._spectra: dict[Pair, Array] = {}
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the transforms."""
-        return torch.float32 if self.factors.itemsize == 4 else torch.float64
-
     def spectra(self, size: Pair) -> Array:
         """Transform them: (N, R·C, 2·L·M)."""
         with _lock:
@@ -123,7 +116,8 @@ class _Templates:
         templates, depth, rows, cols = self.factors.shape
         planes = np.ascontiguousarray(self.factors.reshape(-1, rows, cols))
         spectra = np.empty((templates * depth, 2 * math.prod(size)), planes.dtype)
-        run = partial(jit.spectra(self.dtype), planes, spectra, size, *_axes(size, self.dtype))
+        dtype = dtype_of(planes)
+        run = partial(jit.spectra(dtype), planes, spectra, size, *_axes(size, dtype))
         threads.share(run, len(planes), PER_BYTE * spectra.nbytes)
         return spectra.reshape(templates, depth, -1)
 
@@ -169,7 +163,7 @@ def _correlate(
     Two tiles are the real and the imaginary part of one complex signal: templates being real, so
     are their results.
     """
-    size, dtype = tile(problem), templates.dtype
+    size, dtype = tile(problem), dtype_of(templates.factors)
     spectra = templates.spectra(size)
     sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
     boxed = boxes is not None

@@ -11,8 +11,9 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 IntOrPair = int | Sequence[int]
@@ -34,6 +35,12 @@ DTYPES = (*FLOATS, *INTEGER_RANGES)
 def name_of(dtype: torch.dtype) -> str:
     """Return a dtype's name, which NumPy and Numba share."""
     return str(dtype).removeprefix("torch.")
+
+
+def dtype_of(array: np.ndarray[Any, Any]) -> torch.dtype:
+    """Return torch's dtype of an array's numbers."""
+    dtype: torch.dtype = getattr(torch, array.dtype.name)
+    return dtype
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from patchsim import correlated_blocks, jit, slide, threads
 from patchsim.bounds import gamma, overflowing
 from patchsim.call import Call
 from patchsim.cells import size_of
-from patchsim.correlated_blocks import largest, pooled
+from patchsim.correlated_blocks import deviations, largest, pooled
 from patchsim.direct import Direct
 from patchsim.expression import trace
 from patchsim.lower_bounds import LowerBounds, arrays
@@ -141,15 +141,16 @@ def _fine(call: Call) -> list[float]:
     but noise within so few pixels. Of l2 their means take away one part in four.
     """
     height, width = (length // 2 for length in call.problem.kernel_size)
-    kernel = call.kernel[:, :, : 2 * height, : 2 * width].detach().double().numpy()
-    cells = kernel.reshape(*kernel.shape[:2], height, 2, width, 2)
+    kernel = call.kernel[:, :, : 2 * height, : 2 * width].detach().double()
+    cells = kernel.numpy().reshape(*kernel.shape[:2], height, 2, width, 2)
     means = cells.mean((3, 5), keepdims=True)
     sums = call.metric.summed.pointwise(cells, means).sum((1, 2, 3, 4, 5))
     if call.metric is ZNCC:
-        varying = ((kernel - kernel.mean((2, 3), keepdims=True)) ** 2).sum((1, 2, 3))
-        left = np.maximum(1 - 4 / 3 * sums / np.maximum(varying, 2.0**-100), 0)
+        varying = deviations(kernel).clamp(min=2.0**-100).numpy()
+        left = np.maximum(1 - 4 / 3 * sums / varying, 0)
         return [1 - float(own) ** 0.5 for own in left]
-    return [4 / 3 * float(own) / Direct(call, 0).unit for own in sums]
+    sums = sums / Direct(call, 0).unit
+    return [4 / 3 * float(own) for own in sums]
 
 
 def of_blocks(call: Call) -> list[LowerBounds]:

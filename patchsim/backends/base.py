@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from patchsim.bounds import Array, Flat
+from patchsim.bounds import Flat
+from patchsim.box import Array
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 

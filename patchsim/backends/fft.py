@@ -14,8 +14,8 @@ from torch import Tensor
 
 from patchsim import algebra, bounds, overlap_save, threads
 from patchsim.backends.base import Backend, Work
-from patchsim.bounds import Array, Flat
-from patchsim.box import additions
+from patchsim.bounds import Flat
+from patchsim.box import Array, additions
 from patchsim.metrics.base import Expansion, Metric, Scalar, Term
 from patchsim.problem import Problem
 from patchsim.recipe import read
@@ -170,35 +170,25 @@ def error(
     def transforms(part: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
         return correlation_error(problem, image, kernel)
 
-    crosses = dataclasses.replace(
-        metric,
-        expansion=Expansion(
-            tuple(
-                Term(abs(t.scale), t.f, t.g)
-                for t in metric.expansion
-                if t.f is not None and (t.g is not None or weight is not None)
-            )
-        ),
-    )
+    plain = weight is None
+    crosses = dataclasses.replace(metric, expansion=Expansion(_transformed(metric, plain)))
     transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
-    roundings = _roundings(metric, problem, weight is None)
+    roundings = _roundings(metric, problem, _tiled(metric, problem, plain))
     return bounds.rounded(roundings, metric, problem, image, kernel, weight) + transformed
 
 
-@bounds.overflowing
 def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Array:
     """Bound the same for windows of one colour, in images that are made of them."""
     metric, problem = window.metric, window.problem
     plain = window.weight is None
-    tiled = plain and overlap_save.can(metric, problem)
+    tiled = _tiled(metric, problem, plain)
     pixels = max(_pixels(part, tiled) for part in parts)
     pixels = max(pixels, math.prod(problem.image_size))
     points = max(map(_points, parts))
     energy = _energy(window, parts, whole) if tiled else math.inf
-    error = window.rounded(_roundings(metric, problem, plain))
-    for term in metric.expansion:
-        if term.f is None or (term.g is None and plain):
-            continue
+    error = window.rounded(_roundings(metric, problem, tiled))
+    for term in _transformed(metric, plain):
+        assert term.f is not None
         values = term.f(window.pixels)
         factors = np.ones_like(window.kernel) if term.g is None else term.g(window.kernel)
         factors = factors if window.weight is None else window.weight * factors
@@ -206,7 +196,7 @@ def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Arra
         images = (2 * energies) ** 0.5, 2 * pixels * float(abs(values).sum())
         kernels = _norms(factors)
         lengthens = kernels[1] if whole is None else gain(factors)
-        error += abs(term.scale) * _transform_error(
+        error += term.scale * _transform_error(
             points, problem.channels, problem.value_dtype, images, (*kernels, lengthens)
         )
     return error
@@ -221,9 +211,22 @@ def _energy(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> f
     return overlap_save.largest_energy(whole, window.middle, (max(down), max(across)))
 
 
-def _roundings(metric: Metric, problem: Problem, plain: bool) -> int:
+def _transformed(metric: Metric, plain: bool) -> tuple[Term, ...]:
+    """List the terms that take transforms, with the magnitudes of their scales."""
+    return tuple(
+        Term(abs(t.scale), t.f, t.g)
+        for t in metric.expansion
+        if t.f is not None and not (t.g is None and plain)
+    )
+
+
+def _tiled(metric: Metric, problem: Problem, plain: bool) -> bool:
+    """Tell whether `overlap_save.window_sums` computes this, if there is no weight."""
+    return plain and overlap_save.can(metric, problem)
+
+
+def _roundings(metric: Metric, problem: Problem, tiled: bool) -> int:
     """Count the roundings of all but the transforms: of centring and of the other sums."""
-    tiled = plain and overlap_save.can(metric, problem)
     return bounds.expanded_roundings(metric, additions(problem) if tiled else problem.taps)
 
 
@@ -262,7 +265,6 @@ def _norms(factors: Array) -> tuple[Array, Array]:
     return np.sqrt((factors * factors).sum((1, 2, 3))), abs(factors).sum((1, 2, 3))
 
 
-@bounds.overflowing
 def gain(factors: Array) -> Array:
     """Bound by what factor correlations with templates (N, C, h, w) lengthen images, (N,).
 
@@ -273,11 +275,11 @@ def gain(factors: Array) -> Array:
     """
     spectra = np.fft.rfft2(factors, s=[4 * length for length in factors.shape[2:]])
     squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
-    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * squares), _norms(factors)[1])
+    total = abs(factors).sum((1, 2, 3))
+    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * squares), total)
     return found
 
 
-@bounds.overflowing
 def _transform_error(
     points: int,
     channels: int,
