@@ -45,11 +45,7 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
 
 @lru_cache(maxsize=512)
 def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
-    reasons = {
-        name: tiling.refusals(backend, metric, problem)
-        or ["it is approximate: name it to use it"] * backend.approximate
-        for name, backend in BACKENDS.items()
-    }
+    reasons = {name: _refusals(backend, metric, problem) for name, backend in BACKENDS.items()}
     seconds = {
         name: _seconds(BACKENDS[name], problem, metric, max_memory)
         for name, why in reasons.items()
@@ -63,6 +59,12 @@ def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
         seconds=seconds,
         reasons={name: why for name, why in reasons.items() if why},
     )
+
+
+def _refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
+    if backend.approximate:  # whatever memory it takes, which not all know at once
+        return backend.refuse(problem, metric) or ["it is approximate: name it to use it"]
+    return tiling.refusals(backend, metric, problem)
 
 
 def _seconds(backend: Backend, problem: Problem, metric: Metric, max_memory: int) -> float:

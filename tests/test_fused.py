@@ -223,12 +223,16 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
     assert "compiled" in output
 
 
-def test_importing_compiles_nothing():
-    code = "import sys, patchsim; print('numba' in sys.modules)"
+def test_importing_compiles_nothing_and_planning_fits_nothing():
+    code = (
+        "import sys, torch, patchsim; from patchsim.fitted import fit; "
+        "print('numba' in sys.modules); patchsim.plan(torch.zeros(1, 3, 3), torch.zeros(1, 2, 2)); "
+        "print(fit.cache_info().currsize)"
+    )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert process.stdout == "False\n"
+    assert process.stdout == "False\n0\n"
 
 
 def test_importing_takes_hardly_longer_than_torch():

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -73,18 +73,20 @@ def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "fitt
     """
     if basis not in _BASES:
         raise ValueError(f"`basis` must be one of {', '.join(_BASES)}, got {basis!r}")
-    if terms is None:
-        factors = _of_error(error, *_BASES[basis])
-    elif terms >= 1:
-        factors = _BASES[basis][0](terms)
-    else:
+    if terms is not None and terms < 1:
         raise ValueError(f"`terms` must be at least 1, got {terms}")
+    make, likely = _BASES[basis]
+    factors = _of_error(error, make, likely) if terms is None else make(terms)
+    return _backend(lambda: factors)
+
+
+def _backend(factors: Callable[[], _Factors]) -> Backend:
     return Backend(
         name="lowrank",
-        run=factors.run,
-        error=factors.error,
+        run=lambda *given: factors().run(*given),
+        error=lambda *given: factors().error(*given),
         refuse=_refuse,
-        work=factors.work,
+        work=lambda *given: factors().work(*given),
         memory="planes of a tile",
         rates=correlation.RATES,
         approximate=True,
@@ -244,4 +246,5 @@ def _refuse(problem: Problem, metric: Metric) -> list[str]:
     return reasons or correlation.refuse_gradients(problem, "the range of the values")
 
 
-LOWRANK = lowrank()
+#: As `lowrank()` makes it, but fitted when it is first used, which importing needn't wait for.
+LOWRANK = _backend(cache(partial(_of_error, 0.02, *_BASES["fitted"])))
