@@ -79,17 +79,6 @@ def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         worker.result()
 
 
-def quietly(work: Callable[[], Any], numbers: int) -> Any:
-    """Return what ``work()`` does with so many numbers by torch, without waking its threads.
-
-    After a call of torch they wait for more, in a loop that keeps others from their cores.
-    """
-    threads = count_threads()
-    if threads == 1 or numbers < GRAIN:
-        return work()
-    return _single_threaded(threads).submit(work).result()
-
-
 @cache
 def _single_threaded(threads: int) -> ThreadPoolExecutor:
     """Start threads in which torch uses no others."""

@@ -159,10 +159,11 @@ def test_errors_of_threads_are_raised():
         threads.share(work, 100, 10**9)
 
 
-def test_torch_uses_one_thread_where_work_is_done_quietly():
-    assert threads.quietly(torch.get_num_threads, threads.GRAIN) == 1
-    assert threads.quietly(torch.get_num_threads, 1) == torch.get_num_threads()
-    assert threads.quietly(lambda: 7, threads.GRAIN) == 7
+def test_torch_uses_one_thread_in_each_of_several():
+    before, found = torch.get_num_threads(), []
+    threads.each(lambda job: found.append((job, torch.get_num_threads())), range(4))
+    assert sorted(found) == [(job, 1) for job in range(4)]
+    assert torch.get_num_threads() == before
 
 
 FORK = """
