@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import patchsim
-from patchsim import fitted
+from patchsim.sums import fitted
 
 GREYS = 256
 RANKS = (1, 2, 4, 8, 16, 32, 64)

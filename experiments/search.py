@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import patchsim
-from patchsim import channel_sums, lower_bounds, pruning
 from patchsim.call import read
-from patchsim.survey import Survey
+from patchsim.search import channel_sums, lower_bounds, pruning
+from patchsim.search.survey import Survey
 
 #: Photos, enlarged; and kinds of images that are hard to prune, or easy.
 PHOTOS = ("astronaut", "coffee", "rocket")

@@ -3,9 +3,9 @@
 from patchsim import options
 from patchsim.api import Variant, distance, error_bound, plan, similarity, variants
 from patchsim.backends.lowrank import lowrank
-from patchsim.matches import Match, Matches
 from patchsim.metrics import Expansion, Metric, Statistic, register
-from patchsim.search import find
+from patchsim.search.find import find
+from patchsim.search.matches import Match, Matches
 
 __all__ = [
     "Expansion",

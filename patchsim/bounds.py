@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, passes, threads
-from patchsim.box import Array, box_sum
+from patchsim import threads
+from patchsim.kernels import passes
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
-from patchsim.slide import Planes
+from patchsim.sums import algebra
+from patchsim.sums.box import Array, box_sum
+from patchsim.sums.slide import Planes
 
 Numbers = TypeVar("Numbers", Tensor, Array)
 

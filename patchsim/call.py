@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds, factors, tiling
+from patchsim import bounds, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import Flat
-from patchsim.box import Array
 from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
+from patchsim.sums import algebra, factors
+from patchsim.sums.box import Array
 from patchsim.weights import read_weight, total_weight
 
 

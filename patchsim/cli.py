@@ -14,10 +14,10 @@ from torch import Tensor
 
 import patchsim
 from patchsim.backends import BACKENDS, Backend
-from patchsim.bank import Entry, bank
-from patchsim.matches import Match, Matches
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import Problem, problem_of
+from patchsim.search.bank import Entry, bank
+from patchsim.search.matches import Match, Matches
 
 MATCHES, NO_MATCH, BAD_INPUT = 0, 1, 2
 

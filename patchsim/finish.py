@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from patchsim import jit, passes, threads
+from patchsim import threads
 from patchsim.bounds import Numbers, where
+from patchsim.kernels import jit, passes
 from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Problem
 

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, factors, jit, scores
 from patchsim.backends.base import Backend, Work
 from patchsim.backends.conv2d import CONV2D
-from patchsim.box import box_sum, expression_sum
 from patchsim.finish import Score
+from patchsim.kernels import jit, scores
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
-from patchsim.slide import Planes
+from patchsim.sums import algebra, factors
+from patchsim.sums.box import box_sum, expression_sum
+from patchsim.sums.slide import Planes
 
 #: Windows whose similarities are computed at a time: their moments stay in a core's cache.
 WINDOWS = 2**17

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from patchsim.bank import Entry
-from patchsim.matches import Match
+from patchsim.search.bank import Entry
+from patchsim.search.matches import Match
 
 _DPI = 100
 _COLOUR = "lime"
@@ -96,7 +96,7 @@ def template_bank(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     entries : sequence of Entry
-        As `patchsim.bank.bank` makes them.
+        As `patchsim.search.bank.bank` makes them.
     ax : Axes, optional
         Where to draw; by default on a new figure.
 

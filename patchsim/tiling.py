@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from patchsim import jit, options, threads
+from patchsim import options, threads
 from patchsim.backends.base import Backend, WindowFunction, Work
+from patchsim.kernels import jit
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 

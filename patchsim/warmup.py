@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchsim import channel_sums, lower_bounds, pruning
 from patchsim.api import similarity
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
 from patchsim.call import read
-from patchsim.equal_pixels import flat_windows, repeating
+from patchsim.kernels.phases import STRIDES
 from patchsim.metrics import METRICS, AnyMetric
-from patchsim.phases import STRIDES
 from patchsim.problem import INTEGER_RANGES, Problem
-from patchsim.search import find
+from patchsim.search import channel_sums, lower_bounds, pruning
+from patchsim.search.find import find
+from patchsim.sums.equal_pixels import flat_windows, repeating
 
 #: The least template that is transformed tile by tile, however the image is cut into bands.
 IMAGE, TEMPLATE = (8, 8), (4, 4)

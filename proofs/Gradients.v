@@ -1,7 +1,7 @@
 (** * Gradients of window sums
 
-    Backs [patchsim/slide.py] ([image_gradient], [template_gradient]) and autograd through the
-    expansion of l2 in [patchsim/algebra.py].
+    Backs [patchsim/sums/slide.py] ([image_gradient], [template_gradient]) and autograd through the
+    expansion of l2 in [patchsim/sums/algebra.py].
 
     S(y) = sum_t w_t d(p(y, t), k_t), where p(y, t) is the pixel that window y has at tap t, and a
     loss of which the gradient by S is g has the derivative of sum_y g_y S(y). *)

@@ -46,6 +46,22 @@ def test_a_backend_knows_no_other_backend_and_no_planner(path):
         assert not re.match(r"patchsim\.(backends\.(?!base)|planner|api|search|tiling)", name)
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").glob("*.py")), ids=lambda p: p.name)
+def test_kernels_know_neither_calls_nor_backends(path):
+    for name in imported(path) - {"patchsim"}:
+        assert re.match(r"patchsim\.(kernels|metrics|problem)\b", name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if path.parent.name in ("sums", "backends")],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_sums_know_neither_calls_nor_searches(path):
+    for name in imported(path):
+        assert not re.match(r"patchsim\.(api|call|planner|search)\b", name)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_needs_the_tests_tools(path):
     assert "patchsim.testing" not in imported(path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import patchsim
-from patchsim.bank import Entry, bank, scaled, turned
+from patchsim.search.bank import Entry, bank, scaled, turned
 
 
 def picture(height, width, dtype=torch.float32):

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchsim.bounds import finite
-from patchsim.box import box_sum
 from patchsim.problem import Problem
+from patchsim.sums.box import box_sum
 
 small = st.integers(1, 9)
 steps = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchsim import cells
-from patchsim.cells import Cells
+from patchsim.search import cells
+from patchsim.search.cells import Cells
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 

@@ -251,7 +251,9 @@ from itertools import product
 from unittest import mock
 import torch
 import patchsim
-from patchsim import channel_sums, jit, pruning, warmup
+from patchsim.search import channel_sums, pruning
+from patchsim.kernels import jit
+from patchsim import warmup
 warmup.warmup()
 generator = torch.Generator().manual_seed(0)
 values = torch.randint(0, 200, (3, 200, 240), generator=generator)

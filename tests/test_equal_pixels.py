@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchsim.equal_pixels import flat_windows, repeating
+from patchsim.sums.equal_pixels import flat_windows, repeating
 
 
 @given(

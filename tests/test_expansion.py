@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import Expansion, Metric, fitted, lowrank
+from patchsim import Expansion, Metric, lowrank
 from patchsim.backends.lowrank import _BASES
 from patchsim.metrics import METRICS
 from patchsim.metrics.expansion import identity, square
 from patchsim.metrics.l4 import even_power
 from patchsim.problem import problem_of
+from patchsim.sums import fitted
 
 SQUARED = Expansion.of((1, square, None), (-2, identity, identity), (1, None, square))
 

@@ -5,7 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchsim.expression import Expression, K, P, derivative, function, interval, parse, sign, trace
+from patchsim.kernels.expression import (
+    Expression,
+    K,
+    P,
+    derivative,
+    function,
+    interval,
+    parse,
+    sign,
+    trace,
+)
 from patchsim.metrics import METRICS, Metric
 
 numbers = st.integers(-8, 8)

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchsim import factors
 from patchsim.bounds import gamma
-from patchsim.box import additions
 from patchsim.metrics import METRICS
 from patchsim.problem import Problem
-from patchsim.recipe import read
+from patchsim.sums import factors
+from patchsim.sums.box import additions
+from patchsim.sums.recipe import read
 
 SHAPES = st.tuples(*[st.integers(1, n) for n in (3, 3, 9, 70)])
 FLOATS = [torch.float32, torch.float64]

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import pointwise, slide, threads
+from patchsim import threads
 from patchsim.backends import fused
-from patchsim.emit import Arithmetic
+from patchsim.kernels.emit import Arithmetic
 from patchsim.metrics import METRICS
 from patchsim.problem import problem_of
+from patchsim.sums import pointwise, slide
 
 L1 = str(fused.trace(METRICS["l1"].pointwise))
 
@@ -168,7 +169,7 @@ def test_torch_uses_one_thread_in_each_of_several():
 
 FORK = """
 import faulthandler, os, torch
-from patchsim import slide
+from patchsim.sums import slide
 arguments = torch.rand(1, 3, 300, 300), torch.rand(1, 3, 16, 16), None, "abs((p-k))", (1, 1), (1, 1)
 slide.sums(*arguments)
 child = os.fork()
@@ -226,7 +227,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path):
 
 def test_importing_compiles_nothing_and_planning_fits_nothing():
     code = (
-        "import sys, torch, patchsim; from patchsim.fitted import fit; "
+        "import sys, torch, patchsim; from patchsim.sums.fitted import fit; "
         "print('numba' in sys.modules); patchsim.plan(torch.zeros(1, 3, 3), torch.zeros(1, 2, 2)); "
         "print(fit.cache_info().currsize)"
     )

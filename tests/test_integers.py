@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import integers
-from patchsim.instructions import DOT, MIN, MPSAD, PSAD, instruction
+from patchsim.kernels.instructions import DOT, MIN, MPSAD, PSAD, instruction
 from patchsim.metrics import METRICS
 from patchsim.problem import INTEGER_RANGES, as_pair, problem_of
+from patchsim.sums import integers
 
 INSTRUCTIONS = [*MPSAD, *PSAD, *DOT, *MIN]
 

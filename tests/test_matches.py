@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from patchsim import Match, Matches, plots
-from patchsim.bank import Entry
+from patchsim.search.bank import Entry
 
 TWO = Matches([Match(1.0, 20, 7, 10, 12), Match(0.75, 3, 40, 10, 12, angle=30, batch=1)])
 

@@ -13,11 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import channel_sums, correlated_blocks, lower_bounds, overlap_save, pruning
 from patchsim.backends import fft
 from patchsim.call import read
-from patchsim.direct import Direct
 from patchsim.metrics import METRICS
+from patchsim.search import channel_sums, correlated_blocks, lower_bounds, pruning
+from patchsim.search.direct import Direct
+from patchsim.sums import overlap_save
 from patchsim.testing import cases, expect
 
 DTYPES = [torch.uint8, torch.int16, torch.float32, torch.float64, torch.bool]

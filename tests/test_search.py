@@ -12,11 +12,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim import cells, channel_sums, direct, pruning
 from patchsim.bounds import gamma
 from patchsim.call import read
 from patchsim.images import read_images
 from patchsim.metrics import METRICS, Metric
+from patchsim.search import cells, channel_sums, direct, pruning
 
 IMAGES = Path(__file__).parents[1] / "experiments" / "images"
 [PHOTO] = read_images(IMAGES / "astronaut.png")

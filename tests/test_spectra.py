@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchsim import jit, overlap_save
-from patchsim.butterflies import REGISTER, radices, roots
-from patchsim.overlap_save import _axis, _lengths, _smooth
+from patchsim.kernels import jit
+from patchsim.kernels.butterflies import REGISTER, radices, roots
 from patchsim.problem import Problem
+from patchsim.sums import overlap_save
+from patchsim.sums.overlap_save import _axis, _lengths, _smooth
 
 LENGTHS = [n for n in _smooth(8) if n <= 1200]
 
@@ -86,7 +87,8 @@ def test_tiles_hold_every_window(height, width, h, w, batch, threads):
 TRANSFORMS = """
 import sys
 import torch
-from patchsim import jit, overlap_save
+from patchsim.kernels import jit
+from patchsim.sums import overlap_save
 from patchsim.call import read
 for dtype in map(torch.__dict__.get, sys.argv[1:]):
     kernel = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)

@@ -9,7 +9,7 @@ from skimage import data
 from skimage.feature import match_template
 
 import patchsim
-from patchsim import scores
+from patchsim.kernels import scores
 from patchsim.metrics import METRICS, Statistic
 
 STATISTICS = [name for name, metric in METRICS.items() if isinstance(metric, Statistic)]

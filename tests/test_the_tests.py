@@ -7,11 +7,12 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from patchsim import algebra, reference
+from patchsim import reference
 from patchsim.backends import BACKENDS
 from patchsim.backends.conv2d import correlate
 from patchsim.backends.fft import _correlate
 from patchsim.metrics import METRICS, Expansion
+from patchsim.sums import algebra
 from patchsim.testing import cases, check, expect
 
 l2 = METRICS["l2"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from patchsim.bounds import Flat
-from patchsim.box import Array
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums.box import Array
 
 #: (metric, problem, image, kernel, weight) -> Tensor of shape (B, N, Ho, Wo). The problem has no
 #: padding and no overhang: image (B, C, H, W) holds all windows (and perhaps rows and columns after

@@ -9,10 +9,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds
+from patchsim import bounds
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import algebra
 
 
 def run(

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import algebra, bounds, overlap_save, threads
+from patchsim import bounds, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.bounds import Flat
-from patchsim.box import Array, additions
 from patchsim.metrics.base import Expansion, Metric, Scalar, Term
 from patchsim.problem import Problem
-from patchsim.recipe import read
+from patchsim.sums import algebra, overlap_save
+from patchsim.sums.box import Array, additions
+from patchsim.sums.recipe import read
 
 
 def run(

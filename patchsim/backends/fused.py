@@ -10,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from patchsim import bounds, integers, pointwise, slide, threads
+from patchsim import bounds, threads
 from patchsim.backends.base import Backend, Work
-from patchsim.emit import Arithmetic
-from patchsim.expression import function as function_of
-from patchsim.expression import parse, trace
+from patchsim.kernels.emit import Arithmetic
+from patchsim.kernels.expression import function as function_of
+from patchsim.kernels.expression import parse, trace
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
+from patchsim.sums import integers, pointwise, slide
 
 
 def _register() -> None:

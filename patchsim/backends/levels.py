@@ -19,11 +19,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from patchsim import bounds, correlation
+from patchsim import bounds
 from patchsim.backends.base import Backend
-from patchsim.box import box_sum
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import correlation
+from patchsim.sums.box import box_sum
 
 
 def run(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from patchsim import bounds, pointwise, reference
+from patchsim import bounds, reference
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import pointwise
 
 
 def run(

@@ -4,8 +4,8 @@ On 0 … 1, |x − y| is nearly A(x) + A(y) + Σ_r f_r(x)·g_r(y), in one of two
 
 fitted
     A and the f_r = −g_r are linear between nodes, at which they are fitted to |x − y| (see
-    `patchsim.fitted`). R products leave an error near 0.13 / R^1.15. It is computed at the nodes,
-    and is no larger between them (Coq: ``nodes_error``, ``products_window``).
+    `patchsim.sums.fitted`). R products leave an error near 0.13 / R^1.15. It is computed at the
+    nodes, and is no larger between them (Coq: ``nodes_error``, ``products_window``).
 
 sines
     |x − y| = x + y − 2·min(x, y) and min(x, y) = Σ_{j≥1} 2·sin(ω_j x)·sin(ω_j y) / ω_j² with ω_j =
@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, correlation, fitted
+from patchsim import bounds
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import correlation, fitted
 
 
 @lru_cache(maxsize=64)

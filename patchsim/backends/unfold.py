@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patchsim import bounds, pointwise
+from patchsim import bounds
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import pointwise
 
 
 def run(

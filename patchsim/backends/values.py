@@ -11,10 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from patchsim import bounds, correlation, pointwise
+from patchsim import bounds
 from patchsim.backends.base import Backend
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
+from patchsim.sums import correlation, pointwise
 
 
 def run(

@@ -21,7 +21,8 @@ def root(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, x, 1).sqrt(), x)
 
 
-# Statistics are written with operators and these, which `patchsim.scores` has for numbers, too.
+# Statistics are written with operators and these, which `patchsim.kernels.scores` has for numbers,
+# too.
 def inverse_root(x: Any, least: Any) -> Any:
     """Return 1 / √x, or 0 where x is at most `least` or NaN."""
     return torch.where(x > least, x, torch.inf).rsqrt()

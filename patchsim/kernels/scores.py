@@ -1,0 +1,190 @@
+"""Statistics as kernels: similarities of windows from their sums and moments, in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+
+from patchsim.kernels import jit
+from patchsim.metrics import base
+from patchsim.metrics.base import Statistic
+
+#: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
+#: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
+#: For bounds, `similarity` are three arguments: errors (N,) of the sums, the share of pp + kk by
+#: which moments may be off, and by how much more, which isn't 0; output is (B, 2N, Ho, Wo), bounds
+#: first, then distances.
+Kernel = Callable[..., None]
+
+
+class Numbers(NamedTuple):
+    """What a statistic is a function of, for one window: see `patchsim.metrics.base.Moments`."""
+
+    total: float
+    p: float
+    k: float
+    pp: float
+    kk: float
+    pk: float
+    mean_pp: float
+    mean_kk: float
+    mean_pk: float
+    sums: float
+    flat: float
+    range: float
+
+
+_SOURCE = """
+@njit
+def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
+    return statistic(
+        Numbers(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span)
+    )
+
+def kernel(sums, windows, pp, templates, kk, total, rounding, span, {arguments}, output, first):
+    batch, count, _, cols = sums.shape
+    channels, rows = windows.shape[1:3]
+    share = channels / total
+    whole, squares, products = np.empty(cols), np.empty(cols), np.empty(cols)
+    for b in range(batch):
+        for n in range(count):
+            k, mean_kk = 0.0, 0.0
+            for c in range(channels):
+                k += templates[n, c]
+                mean_kk += templates[n, c] * templates[n, c] * share
+            for y in range(rows):
+                whole[:] = 0
+                squares[:] = 0
+                products[:] = 0
+                for c in range(channels):
+                    line, own = windows[b, c, y], templates[n, c] * share
+                    for x in range(cols):
+                        whole[x] += line[x]
+                        squares[x] += line[x] * line[x] * share
+                        products[x] += line[x] * own
+                energies = pp[b, 0, y]
+                values, here = sums[b, n, first + y], output[b, n, first + y]
+                for x in range(cols):
+                    value, energy = np.float64(values[x]), energies[x]
+                    cross = (energy + kk[n] - value) / 2
+                    score = at(
+                        total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
+                        value, rounding * energy, span,
+                    )
+                    {finish}
+"""
+
+#: The score itself, NaN where a window or template isn't finite.
+_SCORE = """
+                    score += 0 * (value + energy)
+                    here[x] = score if similarity else 1 - score
+"""
+
+#: A lower bound on the distance: the least at the corners of the intervals in which the numbers
+#: lie; those of larger sums needn't be looked at where similarities fall with them. A corner is NaN
+#: where a root's argument may be 0 or less; then nothing is known, unless the window is 0, which
+#: has no rounding, and the bound is -1. It is at most 2, which bounds what rounding adds to it. And
+#: the distance.
+_BOUND = """
+                    change = share_off * (energy + kk[n])
+                    off, error = errors[n] / 2 + change, errors[n]
+                    most, known, corners = -1.0, True, {corners}
+                    for corner in range(corners):
+                        up, more = 1 - corner // 2 * 2, corner % 2 * 2 - 1
+                        here_at = at(
+                            total, whole[x], k, energy + more * (change + more_off), kk[n],
+                            cross + up * off, squares[x], mean_kk, products[x],
+                            value - up * error, -np.inf, span,
+                        )
+                        most = here_at if here_at > most else most
+                        known &= here_at == here_at
+                    most = most if known else (score if energy == 0 else 2.0)
+                    most = -1.0 if most < -1 else (2.0 if most > 2 else most)
+                    here[x] = 1 - most + 0 * energy
+                    output[b, count + n, first + y, x] = 1 - score + 0 * energy
+"""
+
+
+@cache
+def kernel(
+    statistic: Statistic,
+    sums: torch.dtype,
+    output: torch.dtype,
+    *,
+    bound: bool,
+    strict: bool = False,
+) -> Kernel | None:
+    """Compile a statistic of sums of one dtype, without weights; None where Numba can't.
+
+    It gives scores, or lower bounds on distances. For `strict` see `patchsim.kernels.jit.compiled`.
+    """
+    import numba
+    from numba import types
+
+    _overload()
+    maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
+    given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
+    numbers = [types.float64] * 3
+    scoring = (types.float64[::1], types.float64, types.float64) if bound else (types.boolean,)
+    arguments = (
+        given,
+        maps,
+        maps,
+        rows,
+        types.float64[::1],
+        *numbers,
+        *scoring,
+        result,
+        types.int64,
+    )
+    code = statistic.similarity.__code__
+    key = f"{code.co_code!r} {code.co_consts} {code.co_names}"
+    functions = {
+        "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
+        "Numbers": Numbers,
+    }
+    corners = 2 if statistic.falling else 4
+    finish = _BOUND.format(corners=corners) if bound else _SCORE
+    source = _SOURCE.format(
+        arguments="errors, share_off, more_off" if bound else "similarity",
+        finish=finish.strip(),
+    )
+    try:
+        return jit.compiled(source, [types.void(*arguments)], functions, key, strict=strict)
+    except numba.core.errors.NumbaError:  # written with other functions
+        return None
+
+
+@cache
+def _overload() -> None:
+    """Tell Numba what the functions of which statistics are made are of numbers."""
+    from numba import extending
+
+    @extending.overload(base.inverse_root, strict=False)
+    def _(x: Any, least: Any) -> Any:
+        return _inverse_root
+
+    @extending.overload(base.ratio, strict=False)
+    def _(x: Any, y: Any) -> Any:
+        return _ratio
+
+    @extending.overload(base.clamp, strict=False)
+    def _(x: Any, low: Any, high: Any) -> Any:
+        return _clamp
+
+
+# Each has a name of its own: see `patchsim.kernels.jit.named`.
+def _inverse_root(x: Any, least: Any) -> Any:
+    return 1 / math.sqrt(x) if x > least else 0.0
+
+
+def _ratio(x: Any, y: Any) -> Any:
+    return x / y if y > 0 else 0.0
+
+
+def _clamp(x: Any, low: Any, high: Any) -> Any:
+    return low if x < low else (high if x > high else x)

@@ -1,0 +1,235 @@
+"""Distances of single windows, summed directly in float64: the same whatever backend made a map.
+
+Sums of integers are exact below 2⁵³. Those of floats are taken in one order for all windows, so
+that windows of the same pixels are equally far.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim import threads
+from patchsim.bounds import overflowing
+from patchsim.call import Call
+from patchsim.kernels import scores, windows
+from patchsim.kernels.expression import trace
+from patchsim.kernels.jit import Kernel
+from patchsim.metrics.base import Metric, Moments, Statistic
+from patchsim.metrics.l2 import METRIC as L2
+from patchsim.moments import rounding_of
+from patchsim.problem import INTEGER_RANGES
+from patchsim.sums import algebra, factors
+from patchsim.sums.equal_pixels import repeating
+from patchsim.sums.slide import Planes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Bytes of windows that are gathered at a time where no kernel sums them.
+GATHERED = 2**24
+#: A copy's similarity that is no further from 1 is 1: the rest is rounding.
+_ROUNDING = 1e-6
+#: Windows from which it pays to look for those that hold the same pixels.
+MANY = 4096
+
+
+class Direct:
+    """Measures windows of one image for one template.
+
+    Parameters
+    ----------
+    call : Call
+        Of one image and any number of templates, without padding and dilation.
+    index : int
+        Which of its templates.
+    """
+
+    def __init__(self, call: Call, index: int) -> None:
+        problem = call.problem
+        below, beside = problem.overhang
+        image = call.image.detach().to("cpu", problem.value_dtype)
+        if below or beside:
+            image = torch.nn.functional.pad(image, (0, beside, 0, below))
+        self.image = image  # (1, C, H, W)
+        self.kernel = call.kernel[index].detach().cpu()
+        self.weight = None if call.weight is None else call.weight[index].cpu()
+        self.call, self.index, self.metric = call, index, call.metric
+        self.size, self.stride = problem.kernel_size, problem.stride
+        self.map_size = problem.map_size
+        self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
+
+    @cached_property
+    def unit(self) -> float:
+        """What sums are divided by to give the mean distance."""
+        assert isinstance(self.metric, Metric)
+        return self.total * self.call.finish("mean", similarity=True).scale * self.metric.unit
+
+    def distances(self, rows: Array, cols: Array, most: float = math.inf) -> Array:
+        """Measure the windows that begin at these pixels, (M,) in float64.
+
+        The distance is the mean of d, or 1 − similarity for a statistic. inf stands for those that
+        aren't finite, and may stand for those beyond `most`.
+        """
+        if len(rows) >= MANY:
+            return self._once(rows, cols, most)
+        if isinstance(self.metric, Metric):
+            # Roundings of product and quotient must not lose what is as far as `most`.
+            result = self._sums(self.metric, rows, cols, self.unit * most * (1 + 2.0**-50))
+            result /= self.unit
+        else:
+            result = 1 - self._similarity(self.metric, rows, cols)
+        return np.where(np.isfinite(result), result, math.inf)
+
+    def score(self, distance: float) -> float:
+        """Return the similarity at a distance."""
+        if isinstance(self.metric, Statistic):
+            return 1 - distance
+        finished = self.metric.finish(torch.tensor(distance, dtype=torch.float64))
+        return 1 - float(finished)
+
+    def _once(self, rows: Array, cols: Array, most: float) -> Array:
+        """Measure windows of a row that hold the same pixels once."""
+        (down, across), (_, width) = self.stride, self.map_size
+        first = np.where(self._repeats, 0, np.arange(width))
+        first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
+        own = rows // down * width + first[rows // down, cols // across]
+        wanted = np.zeros(first.size, dtype=bool)
+        wanted[own] = True
+        places, found = np.flatnonzero(wanted), np.empty(first.size)
+        for start in range(0, len(places), MANY - 1):
+            some = places[start : start + MANY - 1]
+            found[some] = self.distances(some // width * down, some % width * across, most)
+        return np.asarray(found[own])
+
+    def furthest(self, score: float) -> float:
+        """Return a distance beyond which no window has that score."""
+        if score == -math.inf:
+            return math.inf
+        low, high = 0.0, 2.0
+        while self.score(high) >= score:
+            low, high = high, 4 * high
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.score(middle) >= score else (low, middle)
+        return high
+
+    def repeats(self) -> Array:
+        """Tell which windows of the map hold the same pixels as those before them in their row."""
+        return self._repeats
+
+    @cached_property
+    def _repeats(self) -> Array:
+        return repeating(self.image, self.size, self.stride)
+
+    def _sums(self, metric: Metric, rows: Array, cols: Array, limit: float = math.inf) -> Array:
+        """Sum w·d(p, k) over the windows."""
+        expression = trace(metric.pointwise)
+        if expression is None or not _fits(self.call):
+            return self._gathered(metric, rows, cols)
+        sums = np.empty(len(rows))
+        kernel = windows.direct(str(expression), self.image.dtype, self.weight is not None)
+        self._run(kernel, rows, cols, limit, sums)
+        return sums
+
+    def _run(self, kernel: Kernel, rows: Array, cols: Array, *more: Any) -> None:
+        """Run a kernel over the windows."""
+        planes = self._planes
+        layout = planes.steps[1], planes.pitch
+        run = partial(kernel, planes.flat, layout, *self._taps, rows, cols, *more)
+        # Pixels of windows here and there come from memory, which takes longer than operations do.
+        threads.share(run, len(rows), 40 * len(rows) * self.kernel.numel())
+
+    @cached_property
+    def _planes(self) -> Planes:
+        return Planes(self.image, (1, 1))
+
+    @cached_property
+    def _taps(self) -> list[Array]:
+        """The template and, if there are any, its weights, in float64."""
+        tensors = [self.kernel, *([] if self.weight is None else [self.weight])]
+        return [t.double().contiguous().numpy() for t in tensors]
+
+    def _gathered(self, metric: Metric, rows: Array, cols: Array) -> Array:
+        """Sum w·d(p, k) over the windows, by torch."""
+        dtype = torch.float64 if _fits(self.call) else torch.int64
+        kernel, (height, width) = self.kernel.to(dtype), self.size
+        together = max(1, GATHERED // (8 * kernel.numel()))
+        sums = []
+        for first in range(0, len(rows), together):
+            here = slice(first, first + together)
+            y = torch.from_numpy(rows[here])[:, None, None] + torch.arange(height)[:, None]
+            x = torch.from_numpy(cols[here])[:, None, None] + torch.arange(width)
+            windows = self.image[0][:, y, x].transpose(0, 1).to(dtype)  # (M, C, h, w)
+            differences = metric.pointwise(windows, kernel)
+            if self.weight is not None:
+                differences = differences * self.weight.to(dtype)
+            sums.append(differences.flatten(1).sum(1).double().cpu())
+        return np.asarray(torch.cat(sums).numpy())
+
+    @overflowing
+    def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
+        """Compute a statistic from moments that are sums over the windows themselves."""
+        middle, *_ = self._template
+        text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
+        found = np.empty((2 + len(middle), len(rows)))
+        run = windows.moments(text, given, self.weight is not None)
+        self._run(run, rows, cols, middle, found)
+        similarity, sums = self._scores(statistic, found), found[0]
+        similarity[(sums == 0) & (abs(similarity - 1) < _ROUNDING)] = 1
+        return similarity
+
+    def _scores(self, statistic: Statistic, found: Array) -> Array:
+        """Return the similarities of windows, (M,), whose sums and moments are (2 + C, M)."""
+        _, totals, templates, kk = self._template
+        rounding, double = rounding_of(self.call.problem), torch.float64
+        run = scores.kernel(statistic, double, double, bound=False, strict=True)
+        if run and self.weight is None:
+            # A row of windows. By torch it would take ten times as long.
+            sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
+            own = templates[None], np.array([kk]), float(totals.sum()), rounding, self.call.span
+            result: Array = np.empty_like(sums)
+            run(sums, found[2:].reshape(1, -1, 1, found.shape[1]), pp, *own, True, result, 0)
+            return result.reshape(-1)
+        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
+        moments = Moments(
+            totals=torch.from_numpy(totals)[None, :, None, None],
+            windows=torch.stack(each, 2),
+            templates=torch.from_numpy(templates)[None, :, None, None],
+            pp=pp,
+            kk=torch.full((1, 1, 1), kk, dtype=double),
+            sums=sums,
+            rounding=rounding,
+            probes=torch.zeros(1, 1, 1, dtype=double),
+            range=self.call.span,
+        )
+        similarity: Tensor = statistic.similarity(moments) + 0 * (sums + pp)
+        return similarity.numpy().ravel().copy()
+
+    @cached_property
+    def _template(self) -> tuple[Array, Array, Array, float]:
+        """What a statistic is centred by, and the template's moments: Σw, Σw·k and Σw·k².
+
+        The first three are of each channel, (C,).
+        """
+        assert isinstance(self.metric, Statistic)
+        kernel = self.kernel.double()
+        centred = self.metric.invariant and self.call.problem.value_range is None
+        centre = algebra.middle(self.call.problem, kernel[None], L2) if centred else 0
+        middle = factors.each_channel(centre, len(kernel), torch.float64)
+        values = kernel.numpy() - middle[:, None, None]
+        weights = np.ones_like(values) if self.weight is None else self.weight.double().numpy()
+        own = weights * values
+        return middle, weights.sum((1, 2)), own.sum((1, 2)), float((own * values).sum())
+
+
+def _fits(call: Call) -> bool:
+    """Tell whether float64 holds the sums: always for floats, to 2⁵³ for integers."""
+    problem, summed = call.problem, call.metric.summed
+    if problem.dtype not in INTEGER_RANGES or problem.value_range is None:
+        return True
+    return problem.taps * summed.peak(*problem.value_range) <= 2**53

@@ -1,0 +1,45 @@
+"""Where between pixels a template is nearest: the bottom of parabolas through distances."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from patchsim.search.direct import Direct
+from patchsim.search.matches import Match
+
+
+def refine(match: Match, direct: Direct) -> Match:
+    """Move a match to where its distance is least between pixels, at most half a pixel away.
+
+    Parameters
+    ----------
+    match : Match
+        At whole pixels.
+    direct : Direct
+        Measures windows for its template.
+
+    Returns
+    -------
+    Match
+        Its place refined on each axis by the parabola through three distances; its score stays
+        that of the window at whole pixels. An axis on which a neighbour is missing, or nearer,
+        stays.
+    """
+    height, width = direct.image.shape[2:]
+    y, x = int(match.y), int(match.x)
+    down = _bottom(direct, [y - 1, y, y + 1], [x] * 3, y > 0 and y + match.height < height)
+    across = _bottom(direct, [y] * 3, [x - 1, x, x + 1], x > 0 and x + match.width < width)
+    return dataclasses.replace(match, y=y + down, x=x + across)
+
+
+def _bottom(direct: Direct, rows: list[int], cols: list[int], inside: bool) -> float:
+    """Return where the parabola through three distances is lowest, from the middle one."""
+    if not inside:
+        return 0.0
+    before, here, after = direct.distances(np.array(rows), np.array(cols))
+    bend = before + after - 2 * here
+    if not (0 < bend < np.inf) or here > min(before, after):
+        return 0.0
+    return float((before - after) / (2 * bend))

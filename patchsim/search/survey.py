@@ -1,0 +1,212 @@
+"""All windows of one image as a search sees them: bounds for all, distances of few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchsim.call import Call
+from patchsim.search import channel_sums, lower_bounds, pruning
+from patchsim.search.best_first import Found, Windows, best_first
+from patchsim.search.direct import Direct
+from patchsim.search.lower_bounds import LowerBounds
+from patchsim.search.suppression import Array, Suppression
+
+#: How many likely matches are measured at least if those measured first aren't near.
+MORE = 200
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to bound the windows of a call.
+
+    Attributes
+    ----------
+    bound : callable
+    share : float
+        Of the time of a map: if measuring the windows that are left takes less, it isn't worth it.
+    near : bool
+        Whether distances are known up to errors of rounding, so that mostly the window that seems
+        nearest is.
+    """
+
+    bound: Callable[[Call], list[LowerBounds]]
+    share: float = 0.0
+    near: bool = False
+
+
+@dataclass
+class Group:
+    """Templates of one size, and bounds of their windows.
+
+    Attributes
+    ----------
+    call : Call
+    members : list of int
+        Which of all templates these are.
+    directs : list of Direct
+    bounds : list of LowerBounds
+    ways : list of Way
+        That in which they are bounded, and further ones, each of which leaves fewer.
+    alone : bool
+        Whether only one match is wanted. Then windows that repeat the one before them in their row
+        needn't be looked at.
+    """
+
+    call: Call
+    members: list[int]
+    directs: list[Direct]
+    bounds: list[LowerBounds]
+    ways: list[Way]
+    alone: bool
+    _places: tuple[float, list[tuple[Array, Array]]] | None = None
+    _many: tuple[float, bool] | None = None
+
+    def leaves_many(self, limit: float) -> bool:
+        """Tell whether to measure what its bounds leave takes longer than to sharpen them."""
+        if self._many is None or self._many[0] != limit:
+            self._many = limit, self._leaves_many(limit)
+        return self._many[1]
+
+    def _leaves_many(self, limit: float) -> bool:
+        most = pruning.affordable(self.call, self.ways[1].share)
+        if sum(bounds.uncertain(limit, most) for bounds in self.bounds) <= most:
+            return False
+        return not self.alone or sum(len(row) for row, _ in self.places(limit)) > most
+
+    def places(self, limit: float) -> list[tuple[Array, Array]]:
+        """List the rows and columns of windows of each template that may be that near."""
+        if self._places is None or self._places[0] != limit:
+            # Which windows repeat others doesn't depend on the template.
+            spared = self.directs[0].repeats if self.alone else None
+            self._places = limit, [bounds.within(limit, spared) for bounds in self.bounds]
+        return self._places[1]
+
+    def sharpen(self) -> None:
+        """Bound in the next way."""
+        self.ways = self.ways[1:]
+        self.bounds, self._places, self._many = self.ways[0].bound(self.call), None, None
+
+
+def group(call: Call, members: list[int], alone: bool) -> Group:
+    """Bound the windows of some templates, in the way that is likely to be faster."""
+    ways, directs = _ways(call, alone), [Direct(call, n) for n in range(len(members))]
+    return Group(call, members, directs, ways[0].bound(call), ways, alone)
+
+
+def _ways(call: Call, alone: bool) -> list[Way]:
+    """List ways to bound its windows, the one that is likely to be faster first."""
+    blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0, near=True)
+    sharper = [Way(lower_bounds.sharper, 2.0, near=True)] if lower_bounds.sharpens(call) else []
+    channels = []
+    if channel_sums.possible(call) and channel_sums.promising(call):
+        channels = [Way(channel_sums.of_channels, 0.6)]
+    promising = pruning.possible(call) and pruning.promising(call, alone)
+    return [*[blocks] * promising, *channels, maps, *sharper]
+
+
+class Survey:
+    """Searches one image for k matches of templates of any sizes, or for all."""
+
+    def __init__(self, calls: list[tuple[Call, list[int]]], k: int | None) -> None:
+        self.groups, self.k = [group(*call, k == 1) for call in calls], k
+        each = {n: direct for n, direct, _ in self._each()}
+        self.directs = [each[n] for n in range(len(each))]
+
+    def matches(self, most: float, max_overlap: float) -> list[Found]:
+        """Find the nearest windows, no further than `most`, by greedy suppression."""
+        found: list[Found] = []
+        for limit in self._limits(most, max_overlap):
+            if many := self._many(limit):
+                for own in many:
+                    own.sharpen()
+                return self.matches(most, max_overlap)
+            windows = self._windows(limit)
+            measure = self._measure(windows, limit)
+            found = best_first(windows, measure, self._suppression(max_overlap), self.k, limit)
+            if len(found) == self.k:
+                break
+        return found
+
+    def _many(self, limit: float) -> list[Group]:
+        """List the groups of which that limit leaves many windows, and that know sharper bounds."""
+        return [own for own in self.groups if len(own.ways) > 1 and own.leaves_many(limit)]
+
+    def _each(self) -> Iterator[tuple[int, Direct, LowerBounds]]:
+        for own in self.groups:
+            yield from zip(own.members, own.directs, own.bounds, strict=True)
+
+    def _limits(self, most: float, max_overlap: float) -> Iterator[float]:
+        """Yield distances within which k matches are likely, larger and larger, `most` at last."""
+        if self.k:
+            number, few = self.k, 4 * self.k + 8
+            if number == 1 and all(own.ways[0].near for own in self.groups):
+                few = 1
+            seeds = self._seeds(few, max_overlap)
+            if number <= len(seeds) and few < MORE and self._many(seeds[number - 1]):
+                seeds = self._seeds(MORE, max_overlap)
+            while number <= len(seeds):
+                if seeds[number - 1] < most:
+                    yield seeds[number - 1]
+                number *= 2
+        yield most
+
+    def _seeds(self, count: int, max_overlap: float) -> list[float]:
+        """Return the distances of likely matches, the nearest first.
+
+        Of so many windows of each template that have the least bounds, at most one in each cell.
+        """
+        parts = []
+        for n, _, bounds in self._each():
+            row, col = bounds.likely_cells.least(count)
+            parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
+        windows = _joined(parts)
+        distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
+        if self.k == 1:  # the nearest of all is a match
+            return sorted(distances[np.isfinite(distances)])[:1]
+        known = Windows(windows.template, windows.row, windows.col, distances)
+        suppression = self._suppression(max_overlap)
+        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
+        return [own.distance for own in found]
+
+    def _windows(self, limit: float) -> Windows:
+        """List the windows whose bounds allow that distance; see `Group.places`."""
+        parts = []
+        for own in self.groups:
+            found = zip(own.members, own.bounds, own.places(limit), strict=True)
+            for n, bounds, (row, col) in found:
+                lower = bounds(bounds.values[row, col])
+                parts.append(Windows(np.full(len(row), n), row, col, lower))
+        return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
+
+    def _measure(self, windows: Windows, limit: float) -> Callable[[Array], Array]:
+        def measure(indices: Array) -> Array:
+            distances = np.empty(len(indices))
+            template = windows.template[indices]
+            for n, direct in enumerate(self.directs):
+                mine = np.flatnonzero(template == n)
+                if len(mine):
+                    places = windows.row[indices[mine]], windows.col[indices[mine]]
+                    y, x = (at * step for at, step in zip(places, direct.stride, strict=True))
+                    distances[mine] = direct.distances(y, x, limit)
+            return distances
+
+        return measure
+
+    def _suppression(self, max_overlap: float) -> Suppression:
+        shapes = [direct.map_size for direct in self.directs]
+        sizes = [direct.size for direct in self.directs]
+        return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
+
+
+def _joined(parts: list[Windows]) -> Windows:
+    """Join lists of windows, and order them by row, column and template."""
+    template, row, col, lower = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("template", "row", "col", "lower")
+    )
+    order = np.lexsort((template, col, row))
+    return Windows(template[order], row[order], col[order], lower[order])

@@ -1,0 +1,113 @@
+"""Window sums of integers by the processor's instructions that sum over neighbouring pixels."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim.kernels.instructions import CENTRE, DOT, MIN, MPSAD, PSAD, Instruction, instruction
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem
+from patchsim.sums import factors, lanes, quads
+from patchsim.sums.box import expression_sum
+from patchsim.sums.recipe import read
+from patchsim.sums.slide import Planes
+
+Array = np.ndarray[Any, Any]
+
+#: Sums of absolute differences; of minima, which give the same; of products, for expansions.
+Way = Literal["sad", "min", "dot"]
+
+#: Columns that a template must have for its lanes or words to be worth filling up.
+FEWEST = 4
+
+
+def can(way: Way, problem: Problem) -> bool:
+    """Tell whether instructions compute this problem: of their dtype, no tap left out."""
+    choice = _choice(way, problem)
+    plain = problem.value_dtype is choice[0].dtype and problem.device.type == "cpu"
+    adjacent = problem.dilation == (1, 1) and problem.kernel_size[1] >= FEWEST
+    if not plain or not adjacent or problem.weighting != "none" or torch.compiler.is_compiling():
+        return False
+    found = instruction(choice)
+    return found is not None and _module(problem).fit(found, problem)
+
+
+def in_place(way: Way, problem: Problem) -> bool:
+    """Tell whether pixels are read where they lie, neither spread out nor split into phases."""
+    stride = problem.stride[1]
+    return stride > 1 and lanes.phases(_choice(way, problem)[0], stride) == 1
+
+
+def filled(way: Way, problem: Problem) -> float:
+    """Return how many taps windows apart are compared with for each of a template's."""
+    kind = _choice(way, problem)[0]
+    return lanes.count_lanes(kind, problem) * kind.taps / problem.kernel_size[1]
+
+
+def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+    """Sum |p − k| over every window: (B, N, Ho, Wo), integers in float64."""
+    sums = np.zeros((problem.batch, problem.templates, *problem.map_size))
+    found = _found("sad", problem)
+    _module(problem).add(found, 1, image, kernel.numpy(), problem, sums)
+    return torch.from_numpy(sums)
+
+
+def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+    """Sum a metric that `expands` over every window: (B, N, Ho, Wo), integers in float64."""
+    terms = read(metric)
+    assert terms is not None
+    # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
+    factor = sum(scale for *_, scale in terms.crosses)
+    constant = f"({terms.constant}-{factor * CENTRE!r}*p)"
+    centre = factors.each_channel(CENTRE, problem.channels, torch.float64)
+    constants, _ = factors.read(constant, (), kernel, centre)
+    sums = _boxes(terms.box, image, centre, constants, problem)
+    taps = kernel.numpy() ^ np.uint8(CENTRE)
+    _module(problem).add(_found("dot", problem), factor, image, taps, problem, sums)
+    return torch.from_numpy(sums)
+
+
+def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+    """Sum |p − k| over every window, as Σp + Σk − 2·Σmin(p, k) (Coq: ``l1_min``).
+
+    (B, N, Ho, Wo), integers in float64.
+    """
+    constants = np.add.reduce(kernel.numpy(), (1, 2, 3), dtype=np.float64)
+    sums = _boxes("p", image, np.zeros(problem.channels), constants, problem)
+    _module(problem).add(_found("min", problem), -2, image, kernel.numpy(), problem, sums)
+    return torch.from_numpy(sums)
+
+
+def _boxes(text: str, image: Tensor, centre: Array, constants: Array, problem: Problem) -> Array:
+    """Return an expression's box sums plus templates' constants: (B, N, Ho, Wo)."""
+    boxes = expression_sum(text, image, Planes(image, (1, 1)), centre, problem)
+    total: Array = boxes + constants[:, None, None]
+    return total
+
+
+def expands(metric: Metric) -> bool:
+    """Tell whether the cross terms of a metric's expansion are multiples of p·k."""
+    terms = read(metric)
+    products = terms is not None and all(f == g == "p" for f, g, _ in terms.crosses)
+    return products and metric.invariant
+
+
+def _module(problem: Problem) -> ModuleType:
+    """Neighbouring windows share what is loaded as `quads`, windows apart as `lanes`."""
+    return quads if problem.stride[1] == 1 else lanes
+
+
+def _choice(way: Way, problem: Problem) -> tuple[Instruction, ...]:
+    sad = MPSAD if problem.stride[1] == 1 else PSAD
+    return {"sad": sad, "min": MIN, "dot": DOT}[way]
+
+
+def _found(way: Way, problem: Problem) -> Instruction:
+    found = instruction(_choice(way, problem))
+    assert found is not None
+    return found

@@ -1,0 +1,311 @@
+"""Overlap-save: window sums by FFTs of overlapping tiles, on the threads of a CPU.
+
+Each thread takes a group of tiles through all steps: copy and centre the pixels, transform,
+multiply with the templates' spectra, transform back, add the box sums. What it works on stays in
+its cache.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache, partial
+from itertools import product
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from patchsim import threads
+from patchsim.bounds import finite
+from patchsim.kernels import jit, passes
+from patchsim.kernels.butterflies import REGISTER, radices, roots
+from patchsim.metrics.base import Metric
+from patchsim.problem import Pair, Problem, dtype_of, name_of
+from patchsim.sums import algebra, factors
+from patchsim.sums.box import Array, expression_sum
+from patchsim.sums.recipe import Recipe, read
+from patchsim.sums.slide import Planes
+
+#: Sides of the blocks by which energies of tiles are bounded.
+ENERGY = 32
+#: Operations that a byte of a transformed point takes, about.
+PER_BYTE = 18
+
+
+def plain(problem: Problem) -> bool:
+    """Tell whether this is for kernels, and no thin strip.
+
+    A transform is at least a register wide and high, of which a strip would use little.
+    """
+    return jit.usable(problem) and min(problem.image_size) >= REGISTER // 16
+
+
+def can(metric: Metric, problem: Problem) -> bool:
+    """Tell whether `window_sums` computes this."""
+    simple = problem.weighting == "none" and problem.dilation == (1, 1)
+    return simple and plain(problem) and read(metric) is not None
+
+
+def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Sum an expansion over every window; never negative.
+
+    Parameters
+    ----------
+    image, kernel : Tensor, shapes (B, C, H, W) and (N, C, h, w), of the problem's value dtype
+        What is made of a kernel is kept as long as the object lives.
+
+    Returns
+    -------
+    Tensor, shape (B, N, Ho, Wo)
+        For integers in float64, rounded to integers. Not finite where a window or the template
+        holds NaN or inf.
+    """
+    templates = _templates(metric, problem, kernel)
+    centre, planes = templates.centre, Planes(image.detach(), (1, 1))
+    boxes = expression_sum(templates.terms.box, image.detach(), planes, centre, problem)
+    # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
+    # they would spoil all.
+    if problem.value_range is None and not finite(image):
+        middle = torch.from_numpy(centre)[:, None, None]
+        planes = Planes(torch.where(image.isfinite(), image, middle), (1, 1))
+    return _correlate(templates, problem, image.dtype, planes, boxes)
+
+
+def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
+    """Cross-correlate floats on the CPU: (B, N, Ho, Wo), without gradients.
+
+    Parameters
+    ----------
+    image, kernel : Tensor, shapes (B, C, H, W) and (N, C, extent of a template)
+        Of the same dtype, finite.
+    """
+    nothing = np.zeros(problem.channels, name_of(image.dtype))
+    templates = _Templates(_PRODUCT, nothing, nothing, kernel.detach().numpy())
+    return _correlate(templates, problem, image.dtype, Planes(image.detach(), (1, 1)))
+
+
+#: p·k alone.
+_PRODUCT = Recipe("", (("p", "p", 1.0),), "0")
+
+
+class _Templates:
+    """What is made of templates, for all tiles of a call.
+
+    Attributes
+    ----------
+    terms : Recipe
+    centre, constants : array, shapes (C,) and (N,)
+        What pixels are centred by, and the sums of the terms without f.
+    factors : array, shape (N, R·C, rows, cols)
+        Those of the cross terms.
+    """
+
+    def __init__(self, terms: Recipe, centre: Array, constants: Array, factors: Array) -> None:
+        self.terms, self.centre, self.constants, self.factors = terms, centre, constants, factors
+        self._spectra: dict[Pair, Array] = {}
+
+    def spectra(self, size: Pair) -> Array:
+        """Transform them: (N, R·C, 2·L·M)."""
+        with _lock:
+            if size not in self._spectra:
+                self._spectra[size] = self._transformed(size)
+        return self._spectra[size]
+
+    def _transformed(self, size: Pair) -> Array:
+        templates, depth, rows, cols = self.factors.shape
+        planes = np.ascontiguousarray(self.factors.reshape(-1, rows, cols))
+        spectra = np.empty((templates * depth, 2 * math.prod(size)), planes.dtype)
+        dtype = dtype_of(planes)
+        run = partial(jit.spectra(dtype), planes, spectra, size, *_axes(size, dtype))
+        threads.share(run, len(planes), PER_BYTE * spectra.nbytes)
+        return spectra.reshape(templates, depth, -1)
+
+
+def prepare(metric: Metric, problem: Problem, kernel: Tensor) -> None:
+    """Make of templates what tiles of a call will need."""
+    if can(metric, problem):
+        _templates(metric, problem, kernel).spectra(tile(problem))
+
+
+_lock = RLock()
+_made: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
+    """Read templates, once for all tiles, which share the kernel."""
+    with _lock:
+        made = _made.setdefault(kernel, {})  # type: ignore[no-untyped-call]
+        if metric not in made:
+            made[metric] = _read(metric, problem, kernel.detach())
+        found: _Templates = made[metric]
+    return found
+
+
+def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
+    exact, terms = problem.value_range is not None, read(metric)
+    assert terms is not None
+    middle = algebra.middle(problem, kernel, metric)
+    dtype = torch.float64 if exact else problem.value_dtype
+    centre = factors.each_channel(middle, problem.channels, dtype)
+    return _Templates(terms, centre, *factors.read(terms.constant, terms.factors, kernel, centre))
+
+
+def _correlate(
+    templates: _Templates,
+    problem: Problem,
+    pixels: torch.dtype,
+    planes: Planes,
+    boxes: Array | None = None,
+) -> Tensor:
+    """Correlate; add boxes and constants if there are boxes. The planes' numbers are `pixels`.
+
+    Two tiles are the real and the imaginary part of one complex signal: templates being real, so
+    are their results.
+    """
+    size, dtype = tile(problem), dtype_of(templates.factors)
+    spectra = templates.spectra(size)
+    sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
+    boxed = boxes is not None
+    exact = boxed and problem.value_range is not None
+    texts = tuple(text for text, _, _ in templates.terms.crosses)
+    run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=boxed)
+    base = sums if boxes is None else boxes
+    arrays = templates.centre, spectra, base, templates.constants, sums
+    layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
+    grid = _grid(problem, size), _valid(problem, size), problem.stride
+    pairs = -(-tiles(problem, size) // 2)
+    run = partial(run, planes.flat, *arrays, *layout, *grid, *_axes(size, dtype))
+    points = pairs * math.prod(size) * (spectra.shape[1] + len(spectra))
+    threads.share(run, pairs, PER_BYTE * points * dtype.itemsize)
+    return torch.from_numpy(sums)
+
+
+@lru_cache(maxsize=64)
+def _axes(size: Pair, dtype: torch.dtype) -> list[Any]:
+    """Return the radices and the roots of transforms down, and those across."""
+    return [array for length in size for array in _axis(length, dtype)]
+
+
+def _axis(length: int, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return the radices and the roots of transforms along one axis."""
+    numbers = np.array(roots(length)).view(np.float64)
+    return np.array(radices(length)), torch.from_numpy(numbers).to(dtype).numpy()
+
+
+def _valid(problem: Problem, size: Pair) -> Pair:
+    """Return how many windows lie inside a tile, down and across."""
+    (rows, cols), (length, breadth) = problem.extent, size
+    return length - rows + 1, breadth - cols + 1
+
+
+def _grid(problem: Problem, size: Pair) -> Pair:
+    """Count the tiles, down and across, that hold every window of an image."""
+    (height, width), (rows, cols) = problem.image_size, problem.extent
+    down, across = _valid(problem, size)
+    return -(-(height - rows + 1) // down), -(-(width - cols + 1) // across)
+
+
+def tiles(problem: Problem, size: Pair) -> int:
+    """Count the tiles of that size that hold every window."""
+    return problem.batch * math.prod(_grid(problem, size))
+
+
+def memory(problem: Problem, crosses: int) -> int:
+    """Count the numbers that are held beside image and map.
+
+    Spectra of the templates, and for each thread those of a pair of tiles, a product and a block.
+    """
+    size = tile(problem)
+    busy = min(threads.count_threads(), tiles(problem, size))
+    depth = crosses * problem.channels
+    return 2 * math.prod(size) * (problem.templates * depth + busy * (depth + 2))
+
+
+def tile(problem: Problem) -> Pair:
+    """Choose the size of the transforms that takes the least time."""
+    alone = _tile(problem, 1)
+    shared = _operations(problem, alone) >= threads.WORTH_SHARING
+    return _tile(problem, threads.count_threads()) if shared else alone
+
+
+def largest_energy(image: Tensor, centre: Array, size: Pair) -> float:
+    """Bound Σ(p − c)² over tiles of an image.
+
+    Parameters
+    ----------
+    image : Tensor, shape (1, C, H, W)
+    centre : array of float64, shape (C,)
+    size : pair of int
+        Of tiles, wherever they lie.
+    """
+    rows, cols = (-(-length // ENERGY) for length in image.shape[2:])
+    energies, planes = np.zeros((rows, cols)), Planes(image, (1, 1))
+    layout = (planes.steps[1], planes.pitch), tuple(image.shape[1:])
+    given = planes.flat, *layout, centre, ENERGY, energies
+    threads.share(partial(passes.energies(image.dtype), *given), rows, 10 * image.numel())
+    # A tile touches one block more than it could hold.
+    down, across = (min(-(-n // ENERGY) + 1, m) for n, m in zip(size, energies.shape, strict=True))
+    total = np.zeros((rows + 1, cols + 1))
+    total[1:, 1:] = energies.cumsum(0).cumsum(1)
+    strips = total[down:] - total[:-down]
+    most = float((strips[:, across:] - strips[:, :-across]).max())
+    return most + 2.0**-20 * float(total[-1, -1])
+
+
+def _operations(problem: Problem, size: Pair) -> int:
+    """Count about how many operations the tiles of an expansion with one cross term take."""
+    points = -(-tiles(problem, size) // 2) * math.prod(size)
+    return PER_BYTE * itemsize(problem) * points * (problem.channels + problem.templates)
+
+
+def itemsize(problem: Problem) -> int:
+    """Return the bytes of the numbers that are transformed."""
+    return 4 if problem.value_dtype is torch.float32 else 8
+
+
+@lru_cache(maxsize=512)
+def _tile(problem: Problem, busy: int) -> Pair:
+    lanes = REGISTER // itemsize(problem)
+    down, across = (
+        _lengths(rows, size, lanes)
+        for rows, size in zip(problem.extent, problem.image_size, strict=True)
+    )
+    return min(product(down, across), key=partial(_effort, problem, busy))
+
+
+def effort(problem: Problem) -> float:
+    """Estimate the work, in units of about 0.06 ns for float32 and 0.12 ns otherwise."""
+    return _effort(problem, 1, _tile(problem, 1))
+
+
+def _effort(problem: Problem, busy: int, size: Pair) -> float:
+    """Estimate the work of each of so many threads; the constants fit measured times.
+
+    For a pair of tiles: transforms of each channel and template, products of their spectra, and
+    what it takes to fill and empty a tile; half as much again where it leaves a core's own cache,
+    and more the more of the next it takes.
+    """
+    channels, templates = problem.channels, problem.templates
+    points, pairs = math.prod(size), -(-tiles(problem, size) // 2)
+    passes = math.log2(points) + 8
+    held = points * (channels + 1) * itemsize(problem)
+    away = 1 + 0.5 * min(1.0, held / 2**18) + held / (10 * 2**20)
+    pair = channels * passes + templates * (passes + 3 * channels)
+    prepared = channels * templates * passes / 2
+    return points * (-(-pairs // busy) * away * pair + prepared / busy)
+
+
+def _lengths(extent: int, size: int, lanes: int) -> list[int]:
+    """List the lengths to choose from: multiples of `lanes` of primes up to 5."""
+    enough = next(n for n in _smooth(lanes) if n >= size)
+    longest = max(1024, 4 * extent)
+    return [n for n in _smooth(lanes) if extent <= n <= min(enough, longest)] or [enough]
+
+
+@lru_cache(maxsize=2)
+def _smooth(lanes: int) -> list[int]:
+    numbers = (2**i * 3**j * 5**k for i, j, k in product(range(22), range(14), range(10)))
+    return sorted(lanes * n for n in numbers if n <= 2**20)

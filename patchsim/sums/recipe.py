@@ -1,0 +1,62 @@
+"""A metric's expansion as texts, from which kernels are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from patchsim.kernels.expression import Expression, trace
+from patchsim.metrics.base import Metric, Scalar
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An expansion as texts of p, which is a pixel or a template's value.
+
+    Attributes
+    ----------
+    box : str
+        The terms without g, whose sum is to be boxed.
+    crosses : tuple of (f, g, scale)
+    constant : str
+        The terms without f.
+    """
+
+    box: str
+    crosses: tuple[tuple[str, str, float], ...]
+    constant: str
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The g of the cross terms, times their scales."""
+        return tuple(f"({scale!r}*{g})" for _, g, scale in self.crosses)
+
+
+@lru_cache(maxsize=64)
+def read(metric: Metric) -> Recipe | None:
+    """Read a metric's terms; None where a function isn't written with + − * ** and abs().
+
+    And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
+    """
+    boxed = constant = Expression("number", value=0)
+    crosses = []
+    for term in metric.expansion:
+        f, g = (None if h is None else trace(_of_two(h)) for h in (term.f, term.g))
+        if (f is None) != (term.f is None) or (g is None) != (term.g is None):
+            return None
+        if f is None:
+            assert g is not None
+            constant = constant + term.scale * g
+        elif g is None:
+            boxed = boxed + term.scale * f
+        else:
+            crosses.append((str(f), str(g), term.scale))
+    if not crosses or boxed.op == "number":
+        return None
+    return Recipe(str(boxed), tuple(crosses), str(constant))
+
+
+def _of_two(function: Scalar) -> Callable[[Any, Any], Any]:
+    return lambda p, k: function(p)

@@ -1,0 +1,291 @@
+"""Window sums and their gradients on the CPU, by generated kernels over flat planes."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchsim import threads
+from patchsim.kernels import jit
+from patchsim.kernels.expression import derivative, parse
+from patchsim.kernels.phases import STRIDES
+from patchsim.problem import Pair, name_of
+
+#: Sums in one run of a kernel: with the pixels of a few taps they fit the first-level cache.
+CHUNK = 2048
+
+#: Bytes of an image that are split into phases at a time.
+SPLIT = 2**22
+
+#: Sums that could be computed in the time that a run takes to start.
+START = 200
+
+Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+class Planes:
+    """An image laid out so that each tap of a template is one shift of a flat array.
+
+    With a stride the image is split into its phases, of which each holds every s-th row and
+    column: neighbouring windows then read neighbouring pixels (Coq: ``phases``).
+
+    Attributes
+    ----------
+    flat : array of one dimension
+    pitch : int
+        From one row of windows to the next.
+    steps : tuple of int
+        From one image, channel, phase of rows and phase of columns to the next.
+    """
+
+    def __init__(self, image: Tensor, stride: Pair) -> None:
+        self.stride = stride
+        if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
+            *outer, self.pitch, _ = image.stride()
+            self.steps = *outer, 0, 0
+            if not image.is_contiguous():
+                last = zip(image.shape, image.stride(), strict=True)
+                image = image.as_strided((1 + sum((n - 1) * step for n, step in last),), (1,))
+            self.flat = image.numpy().reshape(-1)
+        else:
+            planes, self.pitch = phases(image, stride)
+            _, channels, down, across, size = planes.shape
+            self.steps = channels * down * across * size, down * across * size, across * size, size
+            self.flat = planes.reshape(-1)
+
+    def offsets(self, kernel_shape: torch.Size, dilation: Pair) -> Offsets:
+        """Return where each of the C·h·w taps of the first window lies."""
+        return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
+
+
+def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
+    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols."""
+    pixels = image.numpy()
+    (sy, sx), (batch, channels, height, width) = stride, image.shape
+    rows, cols = -(-height // sy), -(-width // sx)
+    # Planes that lie a multiple of 4096 bytes apart would compete for the same lines of the cache.
+    page, line = 4096 // image.itemsize, 64 // image.itemsize
+    gap = (9 * line - rows * cols) % page
+    planes = np.empty((batch, channels, sy, sx, rows * cols + gap), pixels.dtype)
+    split = jit.phases(image.dtype, sx if sx in STRIDES else 0)
+    run = partial(split, pixels, planes, rows, cols)
+    threads.share(run, batch * channels * rows, 50 * planes.size)
+    return planes, cols
+
+
+@lru_cache(maxsize=256)
+def _offsets(
+    shape: tuple[int, ...], stride: Pair, dilation: Pair, steps: tuple[int, ...], pitch: int
+) -> Offsets:
+    channels = np.arange(shape[0])
+    down, across = (d * np.arange(taps) for d, taps in zip(dilation, shape[1:], strict=True))
+    to_channel, to_row_phase, to_column_phase = steps
+    rows = down // stride[0] * pitch + down % stride[0] * to_row_phase
+    cols = across // stride[1] + across % stride[1] * to_column_phase
+    offsets = channels[:, None, None] * to_channel + rows[:, None] + cols
+    flat: Offsets = offsets.reshape(-1).astype(np.int64)
+    return flat
+
+
+def sums(
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Sum weight·d(p, k) over every window of images on the CPU.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, C, H, W)
+        float32, float64, uint8 or int16, of any memory layout.
+    kernel, weight : Tensor, shape (N, C, h, w), of the image's dtype
+    expression : str
+        d as a text that `patchsim.kernels.expression.parse` reads.
+    stride, dilation : pair of int
+
+    Returns
+    -------
+    Tensor, shape (B, N, Ho, Wo)
+        Of the image's dtype for floats, int64 for integers.
+    """
+    image, taps = image.detach(), _taps(kernel, weight)
+    shape, dtype = _sums(image, kernel, stride, dilation)
+    result = np.empty(shape, name_of(dtype))  # torch takes longer to make a tensor
+    run = jit.kernel(expression, "sums", weight is not None, image.dtype)
+    rows, operations = shape[2], 3 * math.prod(shape) * taps[0].shape[1]
+    sharing = threads.sharing(operations)
+    # The number of threads must not change the order in which floats are added; nor, where there
+    # are rows enough for all, what runs there are: the last sums of a run may be added otherwise.
+    small = operations < threads.WORTH_SHARING and image.nbytes <= SPLIT
+    whole = stride == (1, 1) or small
+    order = None if whole else _by_phase(kernel.shape, stride, dilation)
+    if order is not None:
+        taps = [np.take(values, order, 1) for values in taps]
+
+    def add(planes: Planes, top: int, block: int, first: int, last: int) -> None:
+        """Compute rows of sums, `block` in a run; planes begin with those of row `top`."""
+        offsets = planes.offsets(kernel.shape, dilation)
+        offsets = offsets if order is None else offsets[order]
+        for b in range(shape[0]):
+            place = b, b * planes.steps[0] - top * planes.pitch, 0
+            arguments = planes.flat, offsets, *taps, result, place, planes.pitch, block, CHUNK
+            run(*arguments, first, last)
+
+    if whole:
+        planes = Planes(image, stride)
+        block = _rows_in_a_run(rows, shape[3], planes.pitch, sharing)
+        threads.share(partial(add, planes, 0, block), rows, operations, block)
+        return torch.from_numpy(result)
+    extent = dilation[0] * (kernel.shape[2] - 1) + 1
+    block = _rows_in_a_run(rows, shape[3], -(-image.shape[3] // stride[1]), sharing)
+    # As many parts for each thread, of whole blocks.
+    line = image.nbytes // image.shape[2]
+    parts = sharing * -(-rows // (sharing * rows_at_a_time(SPLIT, line, stride[0], extent)))
+    most = block * -(-rows // (parts * block))
+
+    def split(first: int, last: int) -> None:
+        """Split the pixels of some rows, which then lie in the cache, and compute these."""
+        for top in range(first, last, most):
+            bottom = min(top + most, last)
+            lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent)
+            add(Planes(image[:, :, lines], stride), top, block, top, bottom)
+
+    threads.share(split, rows, operations, most)
+    return torch.from_numpy(result)
+
+
+def rows_at_a_time(most: int, line: int, down: int, extent: int) -> int:
+    """Choose of how many rows of windows, `down` apart, the pixels are rearranged together.
+
+    Rows of pixels, of `line` bytes, should make at most so many bytes, which lie in the cache; but
+    not be mostly those that the next windows take again.
+    """
+    return max(1, (most // line - extent) // down, extent // down)
+
+
+@lru_cache(maxsize=256)
+def _by_phase(kernel_shape: torch.Size, stride: Pair, dilation: Pair) -> Offsets:
+    """Order taps so that those that meet one phase follow each other: it stays in the cache."""
+    (_, channels, height, width), (sy, sx) = kernel_shape, stride
+    c, y, x = np.indices((channels, height, width)).reshape(3, -1)
+    y, x = y * dilation[0], x * dilation[1]
+    order: Offsets = np.lexsort((x, y, x % sx, y % sy, c))
+    return order
+
+
+def _taps(*tensors: Tensor | None) -> list[np.ndarray[Any, Any]]:
+    """Turn (N, C, h, w) into arrays of shape (N, C·h·w)."""
+    given = (t.detach().numpy() for t in tensors if t is not None)
+    return [np.ascontiguousarray(values.reshape(len(values), -1)) for values in given]
+
+
+def _rows_in_a_run(rows: int, cols: int, pitch: int, sharing: int) -> int:
+    """Choose how many rows of a map make one run.
+
+    Short rows are joined, the pixels between them being computed in vain, where that takes less
+    time than to start a run for each; but so that every thread that shares the work has some.
+    """
+    if pitch - cols >= START:
+        return 1
+    return max(1, min(-(-rows // sharing), CHUNK // pitch))
+
+
+def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
+    """Allocate what `sums` returns."""
+    shape, dtype = _sums(image, kernel, stride, dilation)
+    return image.new_empty(shape, dtype=dtype)
+
+
+def _sums(
+    image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair
+) -> tuple[tuple[int, int, int, int], torch.dtype]:
+    """Return shape and dtype of what `sums` returns."""
+    (batch, _, height, width), (templates, _, h, w) = image.shape, kernel.shape
+    rows = (height - dilation[0] * (h - 1) - 1) // stride[0] + 1
+    cols = (width - dilation[1] * (w - 1) - 1) // stride[1] + 1
+    dtype = image.dtype if image.is_floating_point() else torch.int64
+    return (batch, templates, rows, cols), dtype
+
+
+def image_gradient(
+    gradient: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Differentiate `sums` by the image: (B, C, H, W).
+
+    A pixel collects, over the windows that hold it, the gradient (B, N, Ho, Wo) of the window's
+    sum times ∂d/∂p at the tap that meets it: again a slide, of templates over gradients (Coq:
+    ``sliding_image_gradient``).
+    """
+    (sy, sx), (batch, channels, height, width) = stride, image.shape
+    pixels, cols = phases(image.detach(), stride)
+    planes = torch.from_numpy(pixels)
+    rows, templates = -(-height // sy), len(kernel)
+    down, across = (d * np.arange(n) for d, n in zip(dilation, kernel.shape[2:], strict=True))
+    shifts = (down // sy)[:, None] * cols + across // sx  # (h, w)
+    # Zeros in front stand for windows that would begin before the image.
+    front = int(shifts[-1, -1])
+    slopes = image.new_zeros((batch, templates, front + rows * cols))
+    inside = slopes[..., front:].view(batch, templates, rows, cols)
+    inside[..., : gradient.shape[2], : gradient.shape[3]] = gradient
+    taps = [t.detach().numpy() for t in (kernel, weight) if t is not None]
+    slope = str(derivative(parse(expression), "p"))
+    run = jit.kernel(slope, "image gradient", weight is not None, image.dtype)
+    result = torch.zeros_like(planes)
+    for c, i, j in np.ndindex(channels, sy, sx):
+        mine = np.ix_(down % sy == i, across % sx == j)
+        offsets = front - shifts[mine] + np.arange(templates)[:, None, None] * slopes.shape[2]
+        values = [np.ascontiguousarray(t[:, c][:, mine[0], mine[1]]).reshape(1, -1) for t in taps]
+        for b in range(batch):
+            start = np.dot((b, c, i, j), planes.stride()[:4])
+            place = 0, b * slopes.stride(0), int(start)
+            sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
+            operations = 5 * offsets.size * rows * cols
+            arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
+            block = _rows_in_a_run(rows, cols, cols, threads.sharing(operations))
+            work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
+            threads.share(work, rows, operations, block)
+    split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
+    joined = split.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
+    return joined[..., :height, :width].contiguous()
+
+
+def template_gradient(
+    gradient: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Tensor:
+    """Differentiate `sums` by the templates: (N, C, h, w).
+
+    A tap collects, over all windows, the gradient of the window's sum times ∂d/∂k (Coq:
+    ``template_gradient``).
+    """
+    planes = Planes(image.detach(), stride)
+    slope = str(derivative(parse(expression), "k"))
+    run = jit.kernel(slope, "template gradient", weight is not None, image.dtype)
+    slopes = gradient.contiguous().numpy()
+    offsets, result = planes.offsets(kernel.shape, dilation), kernel.new_zeros(kernel.shape)
+    sums = result.view(len(kernel), -1).numpy()
+    operations, taps = 5 * slopes[0].size * offsets.size, _taps(kernel, weight)
+    for b in range(len(image)):
+        place = b, b * planes.steps[0], 0
+        arguments = planes.flat, slopes, offsets, *taps, sums, place, planes.pitch
+        threads.share(partial(run, *arguments, 1, CHUNK), offsets.size, operations)
+    return result
