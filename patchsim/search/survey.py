@@ -125,6 +125,10 @@ class Survey:
                     own.sharpen()
                 return self.matches(most, max_overlap)
             windows = self._windows(limit)
+            if self.k == 1 and len(windows.row) == 1 and limit < most:
+                # It is the one that is known to be as near.
+                only = windows.template[0], windows.row[0], windows.col[0]
+                return [Found(limit, *map(int, only))]
             measure = self._measure(windows, limit)
             found = best_first(windows, measure, self._suppression(max_overlap), self.k, limit)
             if len(found) == self.k:
