@@ -32,9 +32,12 @@ from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.sums import correlation, fitted
 
+#: The largest error where none is wanted.
+ERROR = 0.02
+
 
 @lru_cache(maxsize=64)
-def lowrank(error: float = 0.02, *, terms: int | None = None, basis: str = "fitted") -> Backend:
+def lowrank(error: float = ERROR, *, terms: int | None = None, basis: str = "fitted") -> Backend:
     """Make the backend that approximates l1 to a wanted error.
 
     Parameters
@@ -248,4 +251,4 @@ def _refuse(problem: Problem, metric: Metric) -> list[str]:
 
 
 #: As `lowrank()` makes it, but fitted when it is first used, which importing needn't wait for.
-LOWRANK = _backend(cache(partial(_of_error, 0.02, *_BASES["fitted"])))
+LOWRANK = _backend(cache(partial(_of_error, ERROR, *_BASES["fitted"])))
