@@ -24,5 +24,8 @@ def test_values_up_to_a_limit(room, shape, size, seed, single):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cells, "EXPECTED", room)
         assert (own.below(limit) == np.flatnonzero(near)).all()
-        wanted = near & ~spared if near.sum() > room else near
-        assert (own.below(limit, lambda: spared) == np.flatnonzero(wanted)).all()
+        assert (own.below(limit, lambda _: None) == np.flatnonzero(near)).all()
+        seen = []
+        wanted = np.flatnonzero(near & ~spared)
+        assert (own.below(limit, lambda places: seen.extend(places) or spared) == wanted).all()
+        assert seen == list(np.flatnonzero(near)[:room])

@@ -235,8 +235,12 @@ def compare(line, rows, taps, side, across):
         t += 4
     while t < taps.size:
         a = rows[side * t :]
-        for x in range(line.size):
-            line[x] = term(line[x], a[x * across], taps[t])
+        if across == 1:  # with steps it wouldn't be vectorised
+            for x in range(line.size):
+                line[x] = term(line[x], a[x], taps[t])
+        else:
+            for x in range(line.size):
+                line[x] = term(line[x], a[x * across], taps[t])
         t += 1
 
 {more}

@@ -17,6 +17,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Least height and width of a cell, and how many values are many.
 LEAST, EXPECTED = (16, 32), 4096
 
+#: The first places up to a limit -> which needn't be listed, (Ho, Wo), or None.
+Spared = Callable[[Array], Array | None]
+
 
 def size_of(problem: Problem) -> Pair:
     """Choose cells as large as a template, in which there is one match at most, or larger."""
@@ -47,16 +50,17 @@ class Cells:
         most = self.values.size if most is None else most
         return self._list(limit, self._none, most, np.empty(0, np.int64))
 
-    def below(self, limit: float, spared: Callable[[], Array] | None = None) -> Array:
+    def below(self, limit: float, spared: Spared | None = None) -> Array:
         """Return the places of the values up to a limit, in the flat map and in order.
 
-        If they are many, those are left out where `spared`, (Ho, Wo), is true.
+        Without those that are spared.
         """
         places = np.empty(EXPECTED, np.int64)
         count = self._list(limit, self._none, EXPECTED, places)
-        if count > EXPECTED:
+        mask = spared(places[:count]) if spared else None
+        if mask is not None or count > EXPECTED:
             # Room for more than there are likely to be: another pass takes longer.
-            mask, places = spared() if spared else self._none, np.empty(16 * EXPECTED, np.int64)
+            mask, places = self._none if mask is None else mask, np.empty(16 * EXPECTED, np.int64)
             count = self._list(limit, mask, self.values.size, places)
             if count > len(places):
                 places = np.empty(count, np.int64)

@@ -79,8 +79,12 @@ def spread(line, columns, side, count, across):
         t += 4
     while t < count:
         a = columns[side * t :]
-        for x in range(line.size):
-            line[x] += a[x * across]
+        if across == 1:  # with steps it wouldn't be vectorised
+            for x in range(line.size):
+                line[x] += a[x]
+        else:
+            for x in range(line.size):
+                line[x] += a[x * across]
         t += 1
 """,
     "arguments": ", shares, energies, off, exact",

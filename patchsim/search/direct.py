@@ -36,6 +36,8 @@ GATHERED = 2**24
 _ROUNDING = 1e-6
 #: Windows from which it pays to look for those that hold the same pixels.
 MANY = 4096
+#: Taps of windows that are measured in the time in which a pixel is compared with another.
+COMPARED = 2
 
 
 class Direct:
@@ -61,6 +63,7 @@ class Direct:
         self.call, self.index, self.metric = call, index, call.metric
         self.size, self.stride = problem.kernel_size, problem.stride
         self.map_size = problem.map_size
+        self._known: dict[int, Array] = {}  # see `_repeating`
         self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
 
     @cached_property
@@ -76,7 +79,9 @@ class Direct:
         aren't finite, and may stand for those beyond `most`.
         """
         if len(rows) >= MANY:
-            return self._once(rows, cols, most)
+            down, across = self.stride
+            if self._repeating(1)[rows // down, cols // across].any():
+                return self._once(rows, cols, most)
         if isinstance(self.metric, Metric):
             # Roundings of product and quotient must not lose what is as far as `most`.
             result = self._sums(self.metric, rows, cols, self.unit * most * (1 + 2.0**-50))
@@ -95,7 +100,7 @@ class Direct:
     def _once(self, rows: Array, cols: Array, most: float) -> Array:
         """Measure windows of a row that hold the same pixels once."""
         (down, across), (_, width) = self.stride, self.map_size
-        first = np.where(self._repeats, 0, np.arange(width))
+        first = np.where(self._repeating(1), 0, np.arange(width))
         first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
         own = rows // down * width + first[rows // down, cols // across]
         wanted = np.zeros(first.size, dtype=bool)
@@ -118,13 +123,24 @@ class Direct:
             low, high = (middle, high) if self.score(middle) >= score else (low, middle)
         return high
 
-    def repeats(self) -> Array:
-        """Tell which windows of the map hold the same pixels as those before them in their row."""
-        return self._repeats
+    def repeats(self, places: Array) -> Array | None:
+        """Tell which windows of the map hold the same pixels as others before them in their row.
 
-    @cached_property
-    def _repeats(self) -> Array:
-        return repeating(self.image, self.size, self.stride)
+        They are compared with those that are as far before them as is most frequent among some
+        windows, whose places in the flat map are given in order. If these are few, nothing is told:
+        they are measured sooner.
+        """
+        few = len(places) * self.kernel.numel() <= COMPARED * self.image.numel()
+        if few and len(places) < MANY:
+            return None
+        steps = np.diff(places)
+        steps = steps[steps < self.map_size[1]]
+        return self._repeating(int(np.bincount(steps).argmax()) if len(steps) else 1)
+
+    def _repeating(self, back: int) -> Array:
+        if back not in self._known:
+            self._known[back] = repeating(self.image, self.size, self.stride, back)
+        return self._known[back]
 
     def _sums(self, metric: Metric, rows: Array, cols: Array, limit: float = math.inf) -> Array:
         """Sum w·d(p, k) over the windows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -18,7 +17,7 @@ from patchsim.metrics.base import Metric, Statistic, identity
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.problem import Pair
-from patchsim.search.cells import EXPECTED, Array, Cells, size_of
+from patchsim.search.cells import EXPECTED, Array, Cells, Spared, size_of
 from patchsim.search.direct import Direct
 from patchsim.sums import algebra
 from patchsim.sums.equal_pixels import flat_windows
@@ -71,12 +70,10 @@ class LowerBounds:
         """The map's cells, whose minima tell where to look."""
         return Cells(self.values, self.cell)
 
-    def within(
-        self, distance: float, spared: Callable[[], Array] | None = None
-    ) -> tuple[Array, Array]:
+    def within(self, distance: float, spared: Spared | None = None) -> tuple[Array, Array]:
         """Return the rows and columns of the windows that may be that near, in order.
 
-        If they are many, those are left out where `spared`, (Ho, Wo), is true.
+        Without those that are spared.
         """
         places = self.cells.below(self._limit(distance), spared)
         row, col = np.divmod(places, self.values.shape[1])

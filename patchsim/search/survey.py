@@ -52,7 +52,7 @@ class Group:
     ways : list of Way
         That in which they are bounded, and further ones, each of which leaves fewer.
     alone : bool
-        Whether only one match is wanted. Then windows that repeat the one before them in their row
+        Whether only one match is wanted. Then windows that repeat others before them in their row
         needn't be looked at.
     """
 

@@ -1,4 +1,4 @@
-"""Windows of equal pixels: those that are flat, and those that repeat the one before them."""
+"""Windows of equal pixels: those that are flat, and those that repeat another in their row."""
 
 from __future__ import annotations
 
@@ -59,19 +59,20 @@ def thin(flags, step, line):
             line[x] = flags[x * step]
 """
 
-#: See `repeats`: columns whose pixels have equalled those a step before, for how many rows.
+#: See `repeats`: columns whose pixels have equalled those before, for how many rows.
 REPEATS = (
     _SHARED
     + """
-def kernel(image, steps, shape, stride, repeats, first, last):
+def kernel(image, steps, shape, stride, back, repeats, first, last):
     (to_channel, to_row), (channels, height, width) = steps, shape
     (down, across), (rows, cols) = stride, repeats.shape
+    shift = back * across
     length = (cols - 1) * across + width
     same, counts = np.empty(length, np.uint8), np.zeros(length, np.int32)
     run, other = np.empty(length, np.bool_), np.empty(length, np.bool_)
     for y in range(first * down, (last - 1) * down + height):
-        compare(image, y * to_row + across, across, to_channel, channels, same[across:])
-        same[:across] = 0
+        compare(image, y * to_row + shift, shift, to_channel, channels, same[shift:])
+        same[:shift] = 0
         count_on(counts, same)
         top = y - height + 1
         if top >= first * down and top % down == 0:
@@ -85,7 +86,7 @@ def kernel(image, steps, shape, stride, repeats, first, last):
 FLAT = (
     _SHARED
     + """
-def kernel(image, steps, shape, stride, flat, first, last):
+def kernel(image, steps, shape, stride, _, flat, first, last):
     (to_channel, to_row), (channels, height, width) = steps, shape
     (down, across), (rows, cols) = stride, flat.shape
     length = (cols - 1) * across + width
@@ -112,7 +113,7 @@ def kernel(image, steps, shape, stride, flat, first, last):
 )
 
 
-def repeating(image: Tensor, size: Pair, stride: Pair) -> Array:
+def repeating(image: Tensor, size: Pair, stride: Pair, back: int = 1) -> Array:
     """Tell which windows hold the same pixels as the one before them in their row.
 
     Parameters
@@ -120,43 +121,46 @@ def repeating(image: Tensor, size: Pair, stride: Pair) -> Array:
     image : Tensor, shape (1, C, H, W), on the CPU
     size, stride : pair of int
         Of windows.
+    back : int
+        Which one before: the last, or the one so many before.
 
     Returns
     -------
     array of bool, shape (Ho, Wo)
     """
-    return _told(repeats(image.dtype), image, size, stride)
+    return _told(repeats(image.dtype), image, size, stride, back)
 
 
 def flat_windows(image: Tensor, size: Pair, stride: Pair) -> Array:
     """Tell in which windows each channel has one value, as `repeating`."""
-    return _told(flat(image.dtype), image, size, stride)
+    return _told(flat(image.dtype), image, size, stride, 0)
 
 
-def _told(kernel: Kernel, image: Tensor, size: Pair, stride: Pair) -> Array:
+def _told(kernel: Kernel, image: Tensor, size: Pair, stride: Pair, back: int) -> Array:
     planes = Planes(image, (1, 1))
     lengths = zip(image.shape[2:], size, stride, strict=True)
     rows, cols = ((length - window) // step + 1 for length, window, step in lengths)
     result = np.empty((rows, cols), dtype=bool)
     shape = image.shape[1], *size
-    run = partial(kernel, planes.flat, (planes.steps[1], planes.pitch), shape, stride, result)
+    steps = planes.steps[1], planes.pitch
+    run = partial(kernel, planes.flat, steps, shape, stride, back, result)
     threads.share(run, rows, 20 * image.numel(), 4 * size[0])
     return result
 
 
 @cache
 def repeats(dtype: torch.dtype) -> Kernel:
-    """Compile (image, (to_channel, to_row), (C, h, w), (sy, sx), repeats, first, last).
+    """Compile (image, (to_channel, to_row), (C, h, w), (sy, sx), back, repeats, first, last).
 
-    Of repeats (Ho, Wo) rows first to last tell which windows hold the same pixels as the one before
-    them in their row.
+    Of repeats (Ho, Wo) rows first to last tell which windows hold the same pixels as the one that
+    is `back` windows before them in their row.
     """
     return _compiled(REPEATS, dtype)
 
 
 @cache
 def flat(dtype: torch.dtype) -> Kernel:
-    """Compile the same, for windows each channel of which has one value."""
+    """Compile the same, for windows each channel of which has one value; `back` is of no use."""
     return _compiled(FLAT, dtype)
 
 
@@ -165,5 +169,6 @@ def _compiled(source: str, dtype: torch.dtype) -> Kernel:
 
     triple = jit.tuple_of(3)
     arrays = jit.type_of(dtype)[::1], jit.tuple_of(2), triple, jit.tuple_of(2)
-    signature = types.void(*arrays, types.boolean[:, ::1], *[types.int64] * 2)
+    whole = types.int64
+    signature = types.void(*arrays, whole, types.boolean[:, ::1], whole, whole)
     return jit.compiled(source, [signature])
