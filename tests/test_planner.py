@@ -55,8 +55,12 @@ def test_auto_runs_the_plan(metric):
             64,
         ),
         # One pair of tiles of 16·16: 3 channels' and 4 templates' transforms, 4·3 products and as
-        # many spectra; and the finished sums.
-        ("fft", 256 * (3 * 16 + 4 * (16 + 9)) * 2581 // 2560 + 1 + 256 * 12 * 8 + 30 * 336, 116),
+        # many spectra; the finished sums, and box sums of 2·3·9·9 pixels.
+        (
+            "fft",
+            256 * (3 * 16 + 4 * (16 + 9)) * 2581 // 2560 + 1 + 256 * 12 * 8 + 50 * 336 + 30 * 486,
+            116,
+        ),
     ],
 )
 def test_work(backend, operations, steps):

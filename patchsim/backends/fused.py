@@ -228,8 +228,9 @@ def work(problem: Problem, metric: Metric) -> Work:
     sums = itemsize if problem.value_range is None else 8
     gradients = problem.grad * (2 * image + maps) * itemsize
     # Storing and dividing a sum takes as long as hundreds of operations in the cache, and so does
-    # rearranging a pixel.
-    moving = 50 * maps * sums + 50 * image * (not in_place)
+    # rearranging a pixel. Operations on int16 take twice as long as those on bytes.
+    storing = 50 * sums // (2 if problem.dtype is torch.int16 else 1)
+    moving = storing * maps + 50 * image * (not in_place)
     summing = math.ceil(per_tap * computed * problem.taps)
     return Work(
         # What isn't worth sharing takes one thread twice as long; the rest waits for another to
