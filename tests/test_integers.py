@@ -1,5 +1,7 @@
 """Sums of integers by the processor's instructions for several bytes at a time."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +29,7 @@ def computed(which, image, kernel, problem, monkeypatch):
     if instruction((which,)) is None:
         pytest.skip(f"this processor has no {which.feature}")
     monkeypatch.setattr(integers, "instruction", lambda choice: which)
+    monkeypatch.setattr(integers, "_WORTH_SPREADING", 0 if which in MPSAD else math.inf)
     if which in MIN:
         return integers.minima(image, kernel, problem)
     if which in DOT:
@@ -39,7 +42,7 @@ def computed(which, image, kernel, problem, monkeypatch):
 def test_sums_are_exact(which, data):
     draw = data.draw
     h, w, channels = draw(st.integers(1, 9)), draw(st.integers(4, 21)), draw(st.integers(1, 3))
-    across = {**dict.fromkeys(MPSAD, (1, 1)), **dict.fromkeys(PSAD, (2, 18))}.get(which, (1, 9))
+    across = (2, 18) if which in PSAD else (1, 9)
     stride = draw(st.tuples(st.integers(1, 4), st.integers(*across)))
     rows, cols = h - 1 + draw(st.integers(1, 12)), w - 1 + draw(st.integers(1, 70))
     batch, templates = draw(st.integers(1, 2)), draw(st.integers(1, 2))
@@ -73,10 +76,10 @@ def test_sums_of_the_largest_values_do_not_overflow(which, monkeypatch):
 
 def test_the_largest_template_of_minima():
     """All int16 at the least value: one row more, and the sums might leave int32."""
-    kernel = torch.full((1, 1, 253, 253), -(2**15), dtype=torch.int16)
-    image = torch.full((1, 1, 255, 255), -(2**15), dtype=torch.int16)
+    kernel = torch.full((1, 1, 256, 253), -(2**15), dtype=torch.int16)
+    image = torch.full((1, 1, 258, 255), -(2**15), dtype=torch.int16)
     problem = problem_of(image, kernel)
-    taller = torch.full((1, 1, 254, 253), -(2**15), dtype=torch.int16)
+    taller = torch.full((1, 1, 257, 253), -(2**15), dtype=torch.int16)
     assert not integers.can("min", problem_of(image, taller))
     if not integers.can("min", problem):
         pytest.skip("this processor has no such instruction")
@@ -126,11 +129,12 @@ def test_few_columns_are_not_worth_it():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
 @pytest.mark.parametrize("metric", ["l1", "l2"])
 @pytest.mark.parametrize("stride", [1, 2, (3, 1), (1, 3)])
-def test_fused_takes_instructions_for_large_problems(dtype, metric, stride):
+@pytest.mark.parametrize("size", [(20, 21), (60, 70)])
+def test_fused_takes_instructions_for_large_problems(dtype, metric, stride, size):
     low, high = INTEGER_RANGES[dtype]
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(low, high + 1, (3, 140, 190), generator=generator).to(dtype)
-    kernel = image[:, 20:40, 30:51].contiguous()
+    kernel = image[:, 20 : 20 + size[0], 30 : 30 + size[1]].contiguous()
     found = patchsim.distance(
         image, kernel, metric, stride=stride, backend="fused", reduction="sum"
     )

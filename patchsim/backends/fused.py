@@ -213,9 +213,10 @@ def work(problem: Problem, metric: Metric) -> Work:
     if way == "pointwise":
         pitch = -(-problem.image_size[1] // problem.stride[1])
         length, in_place = min(pitch, cols + slide.START), problem.stride == (1, 1)
-    elif problem.stride[1] == 1:
+    elif integers.spreads(way, problem):
         # Taps are spread over registers for every row of sums.
         length, copies, in_place = cols + START, 5, False
+        per_tap *= integers.filled(way, problem)
         if way != "sad" and problem.stride[0] > 1:
             per_tap *= 1.8  # no rows of windows are summed together
     else:
@@ -252,7 +253,7 @@ def _windows(problem: Problem, metric: Metric) -> int:
     share = -(-problem.batch * rows // threads.count_threads())
     if way == "pointwise" and problem.stride == (1, 1):
         return max(min(2**17 // problem.templates, -(-share // 4) * cols), fewest)
-    if way == "pointwise" or problem.stride[1] > 1:
+    if way == "pointwise" or not integers.spreads(way, problem):
         return max(2**18 // problem.templates, fewest)
     # Each tile spreads its part of the image, which must stay in the cache as well, but should not
     # be mostly what the next tile spreads again.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 #: Bytes of a line of a cache.
@@ -47,6 +47,28 @@ def fetching() -> Any:
         lines = build.add(build.udiv(size, size.type(LINE)), size.type(1))
         with cgutils.for_range(build, lines) as loop:
             prefetch(build, build.add(address, build.mul(loop.index, size.type(LINE))))
+        return context.get_dummy_value()
+
+    return of_addresses(code, 2)
+
+
+def shuffling(bits: int, reach: int, places: Sequence[int]) -> Any:
+    """Make a function for Numba's code: (target, source), both addresses.
+
+    It reads so many numbers, of so many bits, and writes those at these places among them.
+    """
+
+    def code(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+
+        word = ir.IntType(32)
+        given, found = (ir.VectorType(ir.IntType(bits), n) for n in (reach, len(places)))
+        target, source = arguments
+        values = build.load(build.inttoptr(source, given.as_pointer()))
+        values.align = 1
+        which = ir.Constant(ir.VectorType(word, len(places)), places)
+        result = build.shuffle_vector(values, values, which)
+        build.store(result, build.inttoptr(target, found.as_pointer())).align = 1
         return context.get_dummy_value()
 
     return of_addresses(code, 2)

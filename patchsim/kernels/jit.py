@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FunctionType
@@ -211,7 +212,12 @@ def spread(step: int, size: int, dtype: torch.dtype) -> Kernel:
 
     arrays = type_of(dtype)[::1], type_of(dtype)[:, :, :, ::1]
     signature = types.void(*arrays, tuple_of(3), *[types.int64] * 3)
-    return compiled(sources.SPREAD.format(step=step, size=size), [signature])
+    starts = intrinsics.LINE // (size * dtype.itemsize)
+    reach = 2 ** math.ceil(math.log2((starts - 1) * step + size))  # a size that registers have
+    places = [step * start + i for start in range(starts) for i in range(size)]
+    source = sources.SPREAD.format(step=step, size=size, starts=starts, reach=reach)
+    overlap = intrinsics.shuffling(8 * dtype.itemsize, reach, tuple(places))
+    return compiled(source, [signature], {"overlap": overlap})
 
 
 @cache

@@ -286,15 +286,14 @@ def kernel(image, spread, steps, cols, first, last):
     for job in range(first, last):
         b, c, y = job // (channels * rows), job // rows % channels, job % rows
         start, run = b * to_image + c * to_channel + y * to_row, spread[b, c, y]
-        pixels = image[start : start + cols]
-        inside = max(0, (cols - {size}) // {step} + 1)
-        for x in range(inside):
-            for i in range({size}):
-                run[{size} * x + i] = pixels[{step} * x + i]
-        for x in range(inside, pitch // {size}):
+        source, target, x = image[start:].ctypes.data, run.ctypes.data, 0
+        while x < pitch // {size} and start + {step} * x + {reach} <= image.size:
+            overlap(target + {size} * x * image.itemsize, source + {step} * x * image.itemsize)
+            x += {starts}
+        for x in range(min(x, max(0, (cols - {size}) // {step} + 1)), pitch // {size}):
             for i in range({size}):
                 here = {step} * x + i
-                run[{size} * x + i] = pixels[here] if here < cols else 0
+                run[{size} * x + i] = image[start + here] if here < cols else 0
 """
 
 #: See `patchsim.kernels.jit.quads`.

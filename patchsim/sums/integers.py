@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ Array = np.ndarray[Any, Any]
 #: Sums of absolute differences; of minima, which give the same; of products, for expansions.
 Way = Literal["sad", "min", "dot"]
 
+#: Taps that meet a pixel from which on it pays to spread pixels for windows apart.
+_WORTH_SPREADING = 800
+
 #: Columns that a template must have for its lanes or words to be worth filling up.
 FEWEST = 4
 
@@ -34,26 +38,39 @@ def can(way: Way, problem: Problem) -> bool:
     if not plain or not adjacent or problem.weighting != "none" or torch.compiler.is_compiling():
         return False
     found = instruction(choice)
-    return found is not None and _module(problem).fit(found, problem)
+    return found is not None and _module(way, problem).fit(found, problem)
+
+
+def spreads(way: Way, problem: Problem) -> bool:
+    """Tell whether pixels are spread out, so that neighbouring windows share what is loaded."""
+    if problem.stride[1] == 1:
+        return True
+    # Sums of absolute differences then take half the instructions, which pays for rearranging a
+    # pixel where enough taps of all windows meet it.
+    height, width = problem.kernel_size
+    return way == "sad" and height * width >= _WORTH_SPREADING * math.prod(problem.stride)
 
 
 def in_place(way: Way, problem: Problem) -> bool:
     """Tell whether pixels are read where they lie, neither spread out nor split into phases."""
-    stride = problem.stride[1]
-    return stride > 1 and lanes.phases(_choice(way, problem)[0], stride) == 1
+    phases = lanes.phases(_choice(way, problem)[0], problem.stride[1])
+    return not spreads(way, problem) and phases == 1
 
 
 def filled(way: Way, problem: Problem) -> float:
-    """Return how many taps windows apart are compared with for each of a template's."""
-    kind = _choice(way, problem)[0]
-    return lanes.count_lanes(kind, problem) * kind.taps / problem.kernel_size[1]
+    """Return how many taps windows are compared with for each of a template's."""
+    times: float = _module(way, problem).filled(_choice(way, problem)[0], problem)
+    return times
 
 
 def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     """Sum |p − k| over every window: (B, N, Ho, Wo), integers in float64."""
-    sums = np.zeros((problem.batch, problem.templates, *problem.map_size))
     found = _found("sad", problem)
-    _module(problem).add(found, 1, image, kernel.numpy(), problem, sums)
+    if spreads("sad", problem):
+        sums = quads.begun(found, image, problem)
+    else:
+        sums = np.zeros((problem.batch, problem.templates, *problem.map_size))
+    _module("sad", problem).add(found, 1, image, kernel.numpy(), problem, sums)
     return torch.from_numpy(sums)
 
 
@@ -68,7 +85,7 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     constants, _ = factors.read(constant, (), kernel, centre)
     sums = _boxes(terms.box, image, centre, constants, problem)
     taps = kernel.numpy() ^ np.uint8(CENTRE)
-    _module(problem).add(_found("dot", problem), factor, image, taps, problem, sums)
+    _module("dot", problem).add(_found("dot", problem), factor, image, taps, problem, sums)
     return torch.from_numpy(sums)
 
 
@@ -79,7 +96,7 @@ def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     """
     constants = np.add.reduce(kernel.numpy(), (1, 2, 3), dtype=np.float64)
     sums = _boxes("p", image, np.zeros(problem.channels), constants, problem)
-    _module(problem).add(_found("min", problem), -2, image, kernel.numpy(), problem, sums)
+    _module("min", problem).add(_found("min", problem), -2, image, kernel.numpy(), problem, sums)
     return torch.from_numpy(sums)
 
 
@@ -97,13 +114,12 @@ def expands(metric: Metric) -> bool:
     return products and metric.invariant
 
 
-def _module(problem: Problem) -> ModuleType:
-    """Neighbouring windows share what is loaded as `quads`, windows apart as `lanes`."""
-    return quads if problem.stride[1] == 1 else lanes
+def _module(way: Way, problem: Problem) -> ModuleType:
+    return quads if spreads(way, problem) else lanes
 
 
 def _choice(way: Way, problem: Problem) -> tuple[Instruction, ...]:
-    sad = MPSAD if problem.stride[1] == 1 else PSAD
+    sad = MPSAD if spreads("sad", problem) else PSAD
     return {"sad": sad, "min": MIN, "dot": DOT}[way]
 
 

@@ -21,8 +21,8 @@ from patchsim import threads
 from patchsim.kernels import jit, sweeps
 from patchsim.kernels.instructions import Instruction
 from patchsim.kernels.jit import Kernel
-from patchsim.problem import Pair, Problem
-from patchsim.sums.slide import Planes
+from patchsim.problem import Problem
+from patchsim.sums.slide import Planes, enlarged
 
 Array = np.ndarray[Any, Any]
 
@@ -135,12 +135,17 @@ def add(
         line = -(-image.shape[3] // split) * image.itemsize
         below = -(-2 * instruction.register // line)
         rest = image[:, :, done * down :]
-        run(torch.from_numpy(_enlarged(rest.numpy(), (below, 0))), done)
+        run(torch.from_numpy(enlarged(rest.numpy(), (below, 0))), done)
 
 
 def phases(instruction: Instruction, stride: int) -> int:
     """Return into how many phases to split columns, so that windows lie parts of a lane apart."""
     return stride // math.gcd(stride, instruction.taps)
+
+
+def filled(instruction: Instruction, problem: Problem) -> float:
+    """Return how many taps windows are compared with for each of a template's."""
+    return count_lanes(instruction, problem) * instruction.taps / problem.kernel_size[1]
 
 
 def count_lanes(instruction: Instruction, problem: Problem) -> int:
@@ -175,7 +180,7 @@ def _arranged(
     templates, channels, height, width = kernel.shape
     shape = templates, channels, height, lanes * instruction.taps, split
     missing = math.prod(shape[3:]) - width
-    filled = _enlarged(kernel, (0, missing), instruction.neutral or 0)
+    filled = enlarged(kernel, (0, missing), instruction.neutral or 0)
     rows = channels * height * split
     taps = np.ascontiguousarray(filled.reshape(shape).swapaxes(-1, -2)).view(np.uint8)
     masks = np.zeros((0, instruction.taps), np.uint8)
@@ -184,14 +189,6 @@ def _arranged(
         last = there.reshape(-1, split).T[:, -instruction.taps :]
         masks = np.ascontiguousarray(np.tile(last, (channels * height, 1)))
     return taps.reshape(templates, rows, -1), masks
-
-
-def _enlarged(pixels: Array, more: Pair, value: int = 0) -> Array:
-    """Add so many rows and columns of a value to images, which np.pad takes far longer for."""
-    *outer, height, width = pixels.shape
-    enlarged = np.full((*outer, height + more[0], width + more[1]), value, pixels.dtype)
-    enlarged[..., :height, :width] = pixels
-    return enlarged
 
 
 @cache

@@ -3,11 +3,13 @@
 For every start, such an instruction compares (or multiplies) four pixels with four taps, or two of
 int16, and adds up the results. It wants the pixels spread out, so that those of neighbouring starts
 lie side by side in a register: an image is spread once, and then every four bytes of a template are
-one shift of it.
+one shift of it. Where windows lie some columns apart, image and templates are split into as many
+phases, which count as channels.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,8 +20,11 @@ from torch import Tensor
 from patchsim import threads
 from patchsim.kernels import jit
 from patchsim.kernels.instructions import MPSAD, Instruction
+from patchsim.kernels.intrinsics import LINE
 from patchsim.problem import Problem
 from patchsim.sums import slide
+from patchsim.sums.box import expression_sum
+from patchsim.sums.slide import Planes
 
 Array = np.ndarray[Any, Any]
 
@@ -27,7 +32,20 @@ Array = np.ndarray[Any, Any]
 def fit(instruction: Instruction, problem: Problem) -> bool:
     """Tell whether int32 holds the sums, also of the taps that `add` fills templates up with."""
     h, w = problem.kernel_size
-    return problem.channels * (h + 2) * (w + 3) * instruction.peak < instruction.taps * 2**31
+    width = w + _missing(instruction, problem)
+    return problem.channels * (h + 2) * width * instruction.peak < instruction.taps * 2**31
+
+
+def filled(instruction: Instruction, problem: Problem) -> float:
+    """Return how many taps windows are compared with for each of a template's."""
+    width = problem.kernel_size[1]
+    return (width + _missing(instruction, problem)) / width
+
+
+def _missing(instruction: Instruction, problem: Problem) -> int:
+    """Count the columns that a template lacks for all its phases to be whole."""
+    width, across = problem.kernel_size[1], problem.stride[1]
+    return -width % (instruction.taps * across)
 
 
 def add(
@@ -40,24 +58,39 @@ def add(
 ) -> None:
     """Add `factor` times every window's sum to `sums` (B, N, Ho, Wo), in float64.
 
-    Windows must lie in neighbouring columns.
+    Where no tap is neutral, to those that `begun` returns.
     """
+    if instruction.neutral is None:
+        kernel = slide.enlarged(kernel, (0, _missing(instruction, problem)))
     spread = _Spread(image, instruction, problem)
+    kernel = spread.phases(kernel)
     if instruction.neutral is not None:
         if surplus := spread.surplus(kernel):
             sums -= factor * surplus
         spread.add(factor, kernel, 0, sums)
         return
     width = kernel.shape[3]
-    eights, fours = width // 8 * 8, width // 4 * 4
-    for first, last in ((0, eights), (eights, fours)):
+    eights = width // 8 * 8
+    for first, last in ((0, eights), (eights, width)):
         if last > first:
             spread.add(factor, kernel[..., first:last], first, sums)
-    if width > fours:
-        # No instruction leaves a byte out: the last columns one by one.
-        rest, tail = image[..., fours:], torch.from_numpy(kernel[..., fours:])
-        more = slide.sums(rest, tail, None, "abs((p-k))", problem.stride, (1, 1))
-        sums += factor * more.numpy()
+
+
+def begun(instruction: Instruction, image: Tensor, problem: Problem) -> Array:
+    """Return what `add` makes sums of |p − k| of, (B, N, Ho, Wo).
+
+    Templates are filled up with taps of 0, which add the pixels that they meet, 0 beyond the image.
+    """
+    (height, width), missing = problem.kernel_size, _missing(instruction, problem)
+    if not missing:
+        return np.zeros((problem.batch, problem.templates, *problem.map_size))
+    end = problem.stride[1] * (problem.map_size[1] - 1) + width + missing
+    inside = image[..., width:end]
+    columns = slide.enlarged(inside.numpy(), (0, end - width - inside.shape[3]))
+    own = replace(problem, kernel_size=(height, missing), image_size=columns.shape[2:])
+    pixels, nothing = torch.from_numpy(columns), np.zeros(problem.channels)
+    sums = expression_sum("(0-p)", pixels, Planes(pixels, (1, 1)), nothing, own)
+    return sums if problem.templates == 1 else sums.repeat(problem.templates, 1)
 
 
 class _Spread:
@@ -65,20 +98,31 @@ class _Spread:
 
     def __init__(self, image: Tensor, instruction: Instruction, problem: Problem) -> None:
         self.instruction, self.problem = instruction, problem
+        across = problem.stride[1]
+        planes = Planes(image, (1, across))
         batch, channels, rows, cols = image.shape
-        self.pitch = instruction.spread * (-(-cols // 8) * 8)
+        channels, cols = channels * across, -(-cols // across)
+        # Zeros for the taps beyond the image that templates are filled up with.
+        ends = problem.map_size[1] + -(-problem.kernel_size[1] // across) + instruction.taps
+        self.pitch = -(-instruction.spread * max(cols, ends) // LINE) * LINE
         # The last rows of a block may lie below the image, and the last register reaches beyond it.
         self.together = self._rows_together()
         slack = (self.together - 1) * problem.stride[0] * self.pitch + 4 * instruction.register
         self.flat = np.empty(batch * channels * rows * self.pitch + slack, np.uint8)
         lines = self.flat[:-slack].reshape(batch, channels, rows, self.pitch)
         self.steps = lines.strides[0], lines.strides[1]
-        planes = slide.Planes(image, (1, 1))
-        layout = (*planes.steps[:2], planes.pitch), cols
+        to_image, to_channel, _, to_phase = planes.steps
+        layout = (to_image, to_phase if across > 1 else to_channel, planes.pitch), cols
         size = instruction.size // image.itemsize
         spread = jit.spread(instruction.step, size, image.dtype)
         run = partial(spread, planes.flat, lines.view(planes.flat.dtype), *layout)
         threads.share(run, batch * channels * rows, 5 * lines.size)
+
+    def phases(self, kernel: Array) -> Array:
+        """Split templates (N, C, h, w) as the image was split: (N, C·phases, h, columns)."""
+        (templates, channels, height, width), across = kernel.shape, self.problem.stride[1]
+        split = kernel.reshape(templates, channels, height, width // across, across)
+        return split.transpose(0, 1, 4, 2, 3).reshape(templates, -1, height, width // across)
 
     def add(self, factor: float, kernel: Array, shift: int, sums: Array) -> None:
         """Add to every window `factor` times the sums over templates' columns from `shift` on."""
