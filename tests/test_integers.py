@@ -12,6 +12,7 @@ from patchsim.kernels.instructions import DOT, MIN, MPSAD, PSAD, instruction
 from patchsim.metrics import METRICS
 from patchsim.problem import INTEGER_RANGES, as_pair, problem_of
 from patchsim.sums import integers
+from patchsim.sums.quads import FURTHEST
 
 INSTRUCTIONS = [*MPSAD, *PSAD, *DOT, *MIN]
 
@@ -42,7 +43,8 @@ def computed(which, image, kernel, problem, monkeypatch):
 def test_sums_are_exact(which, data):
     draw = data.draw
     h, w, channels = draw(st.integers(1, 9)), draw(st.integers(4, 21)), draw(st.integers(1, 3))
-    across = (2, 18) if which in PSAD else (1, 9)
+    across = {**dict.fromkeys(MPSAD, (1, FURTHEST)), **dict.fromkeys(PSAD, (2, 18))}
+    across = across.get(which, (1, 9))
     stride = draw(st.tuples(st.integers(1, 4), st.integers(*across)))
     rows, cols = h - 1 + draw(st.integers(1, 12)), w - 1 + draw(st.integers(1, 70))
     batch, templates = draw(st.integers(1, 2)), draw(st.integers(1, 2))

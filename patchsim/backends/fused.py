@@ -180,7 +180,7 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
 
 
 #: Bytes that an image is spread out to at a time.
-SPREAD = 2**21
+SPREAD = 2**22
 
 #: How many operations of the expression's kernels take as long as one tap of each way.
 _PER_TAP = {"pointwise": 3.0, "sad": 0.3, "min": 0.9, "dot": 0.28}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FunctionType
@@ -202,20 +201,22 @@ def _transforms(dtype: torch.dtype) -> dict[str, Any]:
 
 
 @cache
-def spread(step: int, size: int, dtype: torch.dtype) -> Kernel:
+def spread(step: int, size: int, across: int, dtype: torch.dtype) -> Kernel:
     """Compile (image, spread, steps, cols, first, last), which lays pixels out for `quads`.
 
-    Every `step` pixels of the flat image's rows (B·C·H of them, of which first to last are spread)
-    `size` pixels are copied to spread (B, C, H, pitch), so that they overlap; zeros after a row.
+    Rows of the flat image, of so many columns, are split into as many phases as windows lie columns
+    `across`. Every `step` pixels of a phase `size` are copied to spread (B, C·across, H, pitch), so
+    that they overlap; zeros after a row. Of the B·C·across·H rows first to last are spread.
     """
     from numba import types
 
     arrays = type_of(dtype)[::1], type_of(dtype)[:, :, :, ::1]
     signature = types.void(*arrays, tuple_of(3), *[types.int64] * 3)
     starts = intrinsics.LINE // (size * dtype.itemsize)
-    reach = 2 ** math.ceil(math.log2((starts - 1) * step + size))  # a size that registers have
-    places = [step * start + i for start in range(starts) for i in range(size)]
-    source = sources.SPREAD.format(step=step, size=size, starts=starts, reach=reach)
+    places = [across * (step * start + i) for start in range(starts) for i in range(size)]
+    reach = 2 ** places[-1].bit_length()  # a size that registers have
+    numbers = {"size": size, "step": across * step, "starts": starts, "reach": reach}
+    source = sources.SPREAD.format(across=across, **numbers)
     overlap = intrinsics.shuffling(8 * dtype.itemsize, reach, tuple(places))
     return compiled(source, [signature], {"overlap": overlap})
 

@@ -285,15 +285,17 @@ def kernel(image, spread, steps, cols, first, last):
     batch, channels, rows, pitch = spread.shape
     for job in range(first, last):
         b, c, y = job // (channels * rows), job // rows % channels, job % rows
-        start, run = b * to_image + c * to_channel + y * to_row, spread[b, c, y]
+        phase, run = c % {across}, spread[b, c, y]
+        start = b * to_image + c // {across} * to_channel + y * to_row + phase
         source, target, x = image[start:].ctypes.data, run.ctypes.data, 0
         while x < pitch // {size} and start + {step} * x + {reach} <= image.size:
             overlap(target + {size} * x * image.itemsize, source + {step} * x * image.itemsize)
             x += {starts}
-        for x in range(min(x, max(0, (cols - {size}) // {step} + 1)), pitch // {size}):
+        inside = (cols - phase + {across} - 1) // {across} - {size}
+        for x in range(min(x, max(0, {across} * inside // {step} + 1)), pitch // {size}):
             for i in range({size}):
-                here = {step} * x + i
-                run[{size} * x + i] = image[start + here] if here < cols else 0
+                here = {step} * x + {across} * i
+                run[{size} * x + i] = image[start + here] if phase + here < cols else 0
 """
 
 #: See `patchsim.kernels.jit.quads`.

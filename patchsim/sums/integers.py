@@ -43,8 +43,9 @@ def can(way: Way, problem: Problem) -> bool:
 
 def spreads(way: Way, problem: Problem) -> bool:
     """Tell whether pixels are spread out, so that neighbouring windows share what is loaded."""
-    if problem.stride[1] == 1:
-        return True
+    across = problem.stride[1]
+    if across == 1 or across > quads.FURTHEST:
+        return across == 1
     # Sums of absolute differences then take half the instructions, which pays for rearranging a
     # pixel where enough taps of all windows meet it.
     height, width = problem.kernel_size

@@ -28,6 +28,9 @@ from patchsim.sums.slide import Planes
 
 Array = np.ndarray[Any, Any]
 
+#: How many columns windows lie apart at most: those that are spread over a register come from four.
+FURTHEST = 6
+
 
 def fit(instruction: Instruction, problem: Problem) -> bool:
     """Tell whether int32 holds the sums, also of the taps that `add` fills templates up with."""
@@ -94,27 +97,26 @@ def begun(instruction: Instruction, image: Tensor, problem: Problem) -> Array:
 
 
 class _Spread:
-    """Images spread out for an instruction."""
+    """Images spread out for an instruction, which sums over their windows."""
 
     def __init__(self, image: Tensor, instruction: Instruction, problem: Problem) -> None:
         self.instruction, self.problem = instruction, problem
         across = problem.stride[1]
-        planes = Planes(image, (1, across))
         batch, channels, rows, cols = image.shape
-        channels, cols = channels * across, -(-cols // across)
+        channels *= across
         # Zeros for the taps beyond the image that templates are filled up with.
         ends = problem.map_size[1] + -(-problem.kernel_size[1] // across) + instruction.taps
-        self.pitch = -(-instruction.spread * max(cols, ends) // LINE) * LINE
+        self.pitch = -(-instruction.spread * max(-(-cols // across), ends) // LINE) * LINE
         # The last rows of a block may lie below the image, and the last register reaches beyond it.
         self.together = self._rows_together()
         slack = (self.together - 1) * problem.stride[0] * self.pitch + 4 * instruction.register
         self.flat = np.empty(batch * channels * rows * self.pitch + slack, np.uint8)
         lines = self.flat[:-slack].reshape(batch, channels, rows, self.pitch)
         self.steps = lines.strides[0], lines.strides[1]
-        to_image, to_channel, _, to_phase = planes.steps
-        layout = (to_image, to_phase if across > 1 else to_channel, planes.pitch), cols
         size = instruction.size // image.itemsize
-        spread = jit.spread(instruction.step, size, image.dtype)
+        planes = Planes(image, (1, 1))
+        layout = (*planes.steps[:2], planes.pitch), cols
+        spread = jit.spread(instruction.step, size, across, image.dtype)
         run = partial(spread, planes.flat, lines.view(planes.flat.dtype), *layout)
         threads.share(run, batch * channels * rows, 5 * lines.size)
 
