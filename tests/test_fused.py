@@ -242,11 +242,11 @@ def test_importing_takes_hardly_longer_than_torch():
         code = (
             f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
         )
-        command = [sys.executable, "-c", code]
-        runs = (subprocess.run(command, capture_output=True, check=True) for _ in range(5))
-        return min(float(run.stdout) for run in runs)
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
 
-    assert seconds("patchsim") < 1.2 * seconds("torch")
+    # In turns, as the machine's other work slows both.
+    ours, torchs = zip(*((seconds("patchsim"), seconds("torch")) for _ in range(7)), strict=True)
+    assert min(ours) < 1.2 * min(torchs)
 
 
 def test_integers_take_no_more_bits_than_they_need():
