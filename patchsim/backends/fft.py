@@ -349,8 +349,9 @@ def work(problem: Problem, metric: Metric) -> Work:
     return Work(operations + 20 * windows, itemsize * memory, steps)
 
 
-#: Effort (see `overlap_save`) beyond which it pays to hand a band to another thread.
-_WORTH_SHARING = 22_000_000
+#: Effort (see `overlap_save`), and sums of all templates, beyond which it pays to hand a band to
+#: another thread, beside the work that threads share in each.
+_WORTH_SHARING, _WHOLE = 22_000_000, 2**18
 
 
 def _windows(problem: Problem, metric: Metric) -> int:
@@ -359,8 +360,11 @@ def _windows(problem: Problem, metric: Metric) -> int:
     However large the template: neighbouring bands share rows, but their transforms get smaller.
     """
     rows, cols = problem.map_size
-    if overlap_save.can(metric, problem) and overlap_save.effort(problem) < _WORTH_SHARING:
-        return problem.batch * rows * cols
+    whole = problem.batch * rows * cols
+    if overlap_save.can(metric, problem):
+        easy = overlap_save.effort(problem) < _WORTH_SHARING
+        if easy or problem.templates * whole <= _WHOLE:
+            return whole
     share = -(-problem.batch * rows // threads.count_threads()) * cols
     return min(2**22 // problem.templates, share)
 

@@ -179,6 +179,9 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     return pointwise.refuse(problem, metric)
 
 
+#: Bytes of sums that are computed at once, of all templates together.
+_WHOLE = 2**23
+
 #: Bytes that an image is spread out to at a time.
 SPREAD = 2**22
 
@@ -245,14 +248,15 @@ def work(problem: Problem, metric: Metric) -> Work:
 def _windows(problem: Problem, metric: Metric) -> int:
     """A tile's sums still lie in the cache when they are divided, and every thread gets some tiles.
 
-    But so many operations a tile that handing it to a thread doesn't matter.
+    But so many operations a tile that handing it to a thread doesn't matter; and maps that lie in a
+    cache altogether aren't cut: threads share a kernel's work, but not what is done at Python.
     """
     way, (rows, cols) = _way(metric, problem), problem.map_size
+    whole, itemsize = problem.batch * rows * cols, 4 if problem.dtype is torch.float32 else 8
+    if problem.templates * whole * itemsize <= _WHOLE:
+        return whole
     taps = math.ceil(_PER_TAP[way] * problem.taps)
     fewest = max(2**23 // (problem.templates * taps), 2**14)
-    share = -(-problem.batch * rows // threads.count_threads())
-    if way == "pointwise" and problem.stride == (1, 1):
-        return max(min(2**17 // problem.templates, -(-share // 4) * cols), fewest)
     if way == "pointwise" or not integers.spreads(way, problem):
         return max(2**18 // problem.templates, fewest)
     # Each tile spreads its part of the image, which must stay in the cache as well, but should not
@@ -260,6 +264,7 @@ def _windows(problem: Problem, metric: Metric) -> int:
     spread = (2 if way == "min" else 4) * problem.value_dtype.itemsize
     line = spread * problem.channels * problem.image_size[1]
     fitting = slide.rows_at_a_time(SPREAD, line, problem.stride[0], problem.extent[0])
+    share = -(-problem.batch * rows // threads.count_threads())
     return max(min(share, fitting) * cols, fewest)
 
 
