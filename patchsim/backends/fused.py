@@ -179,8 +179,9 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     return pointwise.refuse(problem, metric)
 
 
-#: Bytes of sums that are computed at once, of all templates together.
-_WHOLE = 2**23
+#: Sums of integers that are computed at once, of all templates together; of floats four times as
+#: many, which are divided in their own precision.
+_WHOLE = 2**20
 
 #: Bytes that an image is spread out to at a time.
 SPREAD = 2**22
@@ -252,8 +253,8 @@ def _windows(problem: Problem, metric: Metric) -> int:
     cache altogether aren't cut: threads share a kernel's work, but not what is done at Python.
     """
     way, (rows, cols) = _way(metric, problem), problem.map_size
-    whole, itemsize = problem.batch * rows * cols, 4 if problem.dtype is torch.float32 else 8
-    if problem.templates * whole * itemsize <= _WHOLE:
+    whole = problem.batch * rows * cols
+    if problem.templates * whole <= _WHOLE * (4 if problem.value_range is None else 1):
         return whole
     taps = math.ceil(_PER_TAP[way] * problem.taps)
     fewest = max(2**23 // (problem.templates * taps), 2**14)
