@@ -20,12 +20,15 @@ from patchsim.problem import INTEGER_RANGES, Problem
 from patchsim.search import channel_sums, lower_bounds, pruning
 from patchsim.search.find import find
 from patchsim.sums.equal_pixels import flat_windows, repeating
+from patchsim.sums.quads import FURTHEST
 
 #: The least template that is transformed tile by tile, however the image is cut into bands.
 IMAGE, TEMPLATE = (8, 8), (4, 4)
 #: Of so many taps that the processor's instructions for integers pay, also at a stride; and of as
-#: many columns as they take at a time, and half as many more.
-LARGE_IMAGE, LARGE_TEMPLATE = (256, 256), (28, 28)
+#: many columns as they take at a time, and half as many more, but one.
+LARGE_IMAGE, LARGE_TEMPLATE = (256, 256), (28, 27)
+#: So large that it pays to spread out pixels whose windows lie as far apart as they may.
+LARGEST_TEMPLATE = (80, 80)
 
 
 def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
@@ -58,9 +61,13 @@ def warmup(progress: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
 
 def _use_instructions(metric: AnyMetric, dtype: torch.dtype) -> None:
     """Slide over an image so large that the processor's instructions for integers pay."""
-    image, kernel = (torch.ones(1, *size).to(dtype) for size in (LARGE_IMAGE, LARGE_TEMPLATE))
+    sizes = LARGE_IMAGE, LARGE_TEMPLATE, LARGEST_TEMPLATE
+    image, kernel, larger = (torch.ones(1, *size).to(dtype) for size in sizes)
+    fused = partial(similarity, image, metric=metric, data_range=1, backend="fused")
     for stride in (1, (2, 1), 2):
-        similarity(image, kernel, metric, stride=stride, data_range=1, backend="fused")
+        fused(kernel, stride=stride)
+    for across in range(2, FURTHEST + 1):
+        fused(larger, stride=(1, across))
 
 
 def _search(

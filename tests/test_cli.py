@@ -259,7 +259,7 @@ generator = torch.Generator().manual_seed(0)
 values = torch.randint(0, 200, (3, 200, 240), generator=generator)
 # Small searches are direct; large ones take the processor's instructions, and tiled transforms.
 cases = [(60, 9, 12, stride) for stride in (1, 2, 3)] + [(240, 48, 40, 1), (240, 20, 21, (2, 1))]
-cases.append((240, 28, 28, 2))
+cases += [(240, 28, 28, 2), (240, 60, 58, (1, 2)), (240, 70, 71, (1, 3))]
 ways = (pruning, False), (channel_sums, False), (None, False), (None, True)
 with mock.patch.object(jit, "compiled", side_effect=AssertionError("compiled")):
     for metric, dtype, case in product(patchsim.metrics.METRICS, warmup.DTYPES, cases):
