@@ -242,7 +242,8 @@ def test_importing_takes_hardly_longer_than_torch():
         code = (
             f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
         )
-        return float(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+        command = [sys.executable, "-c", code]
+        return float(subprocess.run(command, capture_output=True, check=True).stdout)
 
     # In turns, as the machine's other work slows both.
     ours, torchs = zip(*((seconds("patchsim"), seconds("torch")) for _ in range(7)), strict=True)

@@ -30,7 +30,7 @@ def computed(which, image, kernel, problem, monkeypatch):
     if instruction((which,)) is None:
         pytest.skip(f"this processor has no {which.feature}")
     monkeypatch.setattr(integers, "instruction", lambda choice: which)
-    monkeypatch.setattr(integers, "_WORTH_SPREADING", 0 if which in MPSAD else math.inf)
+    monkeypatch.setattr(integers, "_WORTH_PHASES", 0 if which in MPSAD else math.inf)
     if which in MIN:
         return integers.minima(image, kernel, problem)
     if which in DOT:

@@ -145,7 +145,7 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
 @settings(max_examples=60)
-@given(searches(), st.sampled_from([0, 1, 2, 4]), st.sampled_from([2, 8, 4096]))
+@given(searches(), st.sampled_from([0, 1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
     """Blocks of any size, or channels; and windows that repeat others looked for, however few."""
     means = [looped(case["image"], k, metric, case["stride"]) for k in case["kernel"]]
@@ -157,7 +157,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
         mock.patch.object(
             pruning, "side", lambda problem: 2 ** int(math.log2(min(side, *problem.kernel_size)))
         ),
-        mock.patch.object(direct, "MANY", many),
+        mock.patch.object(direct, "MANY", max(2, many)),
         mock.patch.object(direct, "COMPARED", 0),
         mock.patch.object(cells, "EXPECTED", many),
     ):

@@ -361,10 +361,9 @@ def _windows(problem: Problem, metric: Metric) -> int:
     """
     rows, cols = problem.map_size
     whole = problem.batch * rows * cols
-    if overlap_save.can(metric, problem):
-        easy = overlap_save.effort(problem) < _WORTH_SHARING
-        if easy or problem.templates * whole <= _WHOLE:
-            return whole
+    few = problem.templates * whole <= _WHOLE
+    if overlap_save.can(metric, problem) and (few or overlap_save.effort(problem) < _WORTH_SHARING):
+        return whole
     share = -(-problem.batch * rows // threads.count_threads()) * cols
     return min(2**22 // problem.templates, share)
 

@@ -57,14 +57,16 @@ class Cells:
         """
         places = np.empty(EXPECTED, np.int64)
         count = self._list(limit, self._none, EXPECTED, places)
-        mask = spared(places[:count]) if spared else None
-        if mask is not None or count > EXPECTED:
-            # Room for more than there are likely to be: another pass takes longer.
-            mask, places = self._none if mask is None else mask, np.empty(16 * EXPECTED, np.int64)
-            count = self._list(limit, mask, self.values.size, places)
-            if count > len(places):
-                places = np.empty(count, np.int64)
-                self._list(limit, mask, count, places)
+        places = places[:count]
+        mask = spared(places) if spared else None
+        if count <= EXPECTED:
+            return places if mask is None else places[~mask.ravel()[places]]
+        # Room for more than there are likely to be: another pass takes longer.
+        mask, places = self._none if mask is None else mask, np.empty(16 * EXPECTED, np.int64)
+        count = self._list(limit, mask, self.values.size, places)
+        if count > len(places):
+            places = np.empty(count, np.int64)
+            self._list(limit, mask, count, places)
         return places[:count]
 
     def least(self, count: int) -> tuple[Array, Array]:

@@ -86,7 +86,7 @@ def kernel(image, steps, shape, stride, back, repeats, first, last):
 FLAT = (
     _SHARED
     + """
-def kernel(image, steps, shape, stride, _, flat, first, last):
+def kernel(image, steps, shape, stride, flat, first, last):
     (to_channel, to_row), (channels, height, width) = steps, shape
     (down, across), (rows, cols) = stride, flat.shape
     length = (cols - 1) * across + width
@@ -133,17 +133,17 @@ def repeating(image: Tensor, size: Pair, stride: Pair, back: int = 1) -> Array:
 
 def flat_windows(image: Tensor, size: Pair, stride: Pair) -> Array:
     """Tell in which windows each channel has one value, as `repeating`."""
-    return _told(flat(image.dtype), image, size, stride, 0)
+    return _told(flat(image.dtype), image, size, stride)
 
 
-def _told(kernel: Kernel, image: Tensor, size: Pair, stride: Pair, back: int) -> Array:
+def _told(kernel: Kernel, image: Tensor, size: Pair, stride: Pair, *more: int) -> Array:
     planes = Planes(image, (1, 1))
     lengths = zip(image.shape[2:], size, stride, strict=True)
     rows, cols = ((length - window) // step + 1 for length, window, step in lengths)
     result = np.empty((rows, cols), dtype=bool)
     shape = image.shape[1], *size
     steps = planes.steps[1], planes.pitch
-    run = partial(kernel, planes.flat, steps, shape, stride, back, result)
+    run = partial(kernel, planes.flat, steps, shape, stride, *more, result)
     threads.share(run, rows, 20 * image.numel(), 4 * size[0])
     return result
 
@@ -155,20 +155,20 @@ def repeats(dtype: torch.dtype) -> Kernel:
     Of repeats (Ho, Wo) rows first to last tell which windows hold the same pixels as the one that
     is `back` windows before them in their row.
     """
-    return _compiled(REPEATS, dtype)
+    return _compiled(REPEATS, dtype, 1)
 
 
 @cache
 def flat(dtype: torch.dtype) -> Kernel:
-    """Compile the same, for windows each channel of which has one value; `back` is of no use."""
-    return _compiled(FLAT, dtype)
+    """Compile the same without `back`, for windows each channel of which has one value."""
+    return _compiled(FLAT, dtype, 0)
 
 
-def _compiled(source: str, dtype: torch.dtype) -> Kernel:
+def _compiled(source: str, dtype: torch.dtype, more: int) -> Kernel:
     from numba import types
 
     triple = jit.tuple_of(3)
     arrays = jit.type_of(dtype)[::1], jit.tuple_of(2), triple, jit.tuple_of(2)
     whole = types.int64
-    signature = types.void(*arrays, whole, types.boolean[:, ::1], whole, whole)
+    signature = types.void(*arrays, *[whole] * more, types.boolean[:, ::1], whole, whole)
     return jit.compiled(source, [signature])

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 Way = Literal["sad", "min", "dot"]
 
 #: Taps that meet a pixel from which on it pays to spread pixels for windows apart.
-_WORTH_SPREADING = 800
+_WORTH_PHASES = 800
 
 #: Columns that a template must have for its lanes or words to be worth filling up.
 FEWEST = 4
@@ -44,12 +44,12 @@ def can(way: Way, problem: Problem) -> bool:
 def spreads(way: Way, problem: Problem) -> bool:
     """Tell whether pixels are spread out, so that neighbouring windows share what is loaded."""
     across = problem.stride[1]
-    if across == 1 or across > quads.FURTHEST:
-        return across == 1
+    if across == 1:
+        return True
     # Sums of absolute differences then take half the instructions, which pays for rearranging a
     # pixel where enough taps of all windows meet it.
-    height, width = problem.kernel_size
-    return way == "sad" and height * width >= _WORTH_SPREADING * math.prod(problem.stride)
+    enough = math.prod(problem.kernel_size) >= _WORTH_PHASES * math.prod(problem.stride)
+    return way == "sad" and across <= quads.FURTHEST and enough
 
 
 def in_place(way: Way, problem: Problem) -> bool:

@@ -63,12 +63,11 @@ def add(
 
     Where no tap is neutral, to those that `begun` returns.
     """
-    if instruction.neutral is None:
-        kernel = slide.enlarged(kernel, (0, _missing(instruction, problem)))
+    kernel = slide.enlarged(kernel, (0, _missing(instruction, problem)), instruction.neutral or 0)
     spread = _Spread(image, instruction, problem)
     kernel = spread.phases(kernel)
     if instruction.neutral is not None:
-        if surplus := spread.surplus(kernel):
+        if surplus := spread.surplus():
             sums -= factor * surplus
         spread.add(factor, kernel, 0, sums)
         return
@@ -130,12 +129,12 @@ class _Spread:
         """Add to every window `factor` times the sums over templates' columns from `shift` on."""
         neutral, each = self.instruction.neutral or 0, self.instruction.taps
         templates, channels, height, width = kernel.shape
-        down, rows, filled = self.problem.stride[0] * self.pitch, self.together, -width % each
+        down, rows = self.problem.stride[0] * self.pitch, self.together
         # The next row's template is this one's, moved: their loads are the same.
-        shape = templates, rows, channels, height + rows - 1, width + filled
+        shape = templates, rows, channels, height + rows - 1, width
         taller = np.full(shape, neutral, kernel.dtype)
         for row in range(rows):
-            taller[:, row, :, row : row + height, :width] = kernel
+            taller[:, row, :, row : row + height] = kernel
         step = each if shape[4] % 8 else max(each, self.instruction.step)
         steps = self.steps[1], self.pitch, self.instruction.spread
         offsets = _offsets(shape[2:], step, steps) + self.instruction.spread * shift
@@ -150,12 +149,12 @@ class _Spread:
         )
         threads.share(run, self.problem.batch * blocks, 2 * sums.size * words.shape[1])
 
-    def surplus(self, kernel: Array) -> int:
-        """Return what the neutral taps that `add` fills templates up with add to every sum."""
-        _, channels, height, width = kernel.shape
-        filled = (height + self.together - 1) * (width + -width % self.instruction.taps)
-        found: int = (self.instruction.neutral or 0) * channels * (filled - height * width)
-        return found
+    def surplus(self) -> int:
+        """Return what the neutral taps that templates are filled up with add to every sum."""
+        height, width = self.problem.kernel_size
+        wide = width + _missing(self.instruction, self.problem)
+        more = (height + self.together - 1) * wide - height * width
+        return (self.instruction.neutral or 0) * self.problem.channels * more
 
     def _rows_together(self) -> int:
         """Choose how many rows of windows to sum at a time."""
