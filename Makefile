@@ -23,8 +23,9 @@ demo: $(INSTALLED)
 	$(BIN)/patchsim match $(IMAGES)/astronaut.png $(IMAGES)/turned.png --scales=0.7,0.8,0.9 --angles=-45:45:15 --subpixel --figure $(RESULTS)/demo.png
 	@echo 'wrote $(RESULTS)/demo.png, demo-match.png and demo-map.png'
 
+# A process on each core. Threads that wait for work in a loop would take its core from another.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -29,6 +29,16 @@ def pytest_runtest_teardown(item):
     item.config.stash[_examples] += sum(map(int, found))
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["examples"] = session.config.stash[_examples]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[_examples] += getattr(node, "workeroutput", {}).get("examples", 0)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(f"{config.stash[_examples]} property examples ran")
 
