@@ -179,9 +179,9 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     return pointwise.refuse(problem, metric)
 
 
-#: Sums of integers that are computed at once, of all templates together; of floats four times as
-#: many, which are divided in their own precision.
-_WHOLE = 2**20
+#: Bytes of sums that are computed at once, of all templates together: of floats, which are divided
+#: in their own precision, and of integers, which aren't.
+_WHOLE = 2**25, 2**23
 
 #: Bytes that an image is spread out to at a time.
 SPREAD = 2**22
@@ -254,7 +254,9 @@ def _windows(problem: Problem, metric: Metric) -> int:
     """
     way, (rows, cols) = _way(metric, problem), problem.map_size
     whole = problem.batch * rows * cols
-    if problem.templates * whole <= _WHOLE * (4 if problem.value_range is None else 1):
+    exact = problem.value_range is not None
+    size = problem.templates * whole * (8 if exact else problem.value_dtype.itemsize)
+    if size <= _WHOLE[exact]:
         return whole
     taps = math.ceil(_PER_TAP[way] * problem.taps)
     fewest = max(2**23 // (problem.templates * taps), 2**14)
