@@ -181,7 +181,7 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
 
 #: Bytes of sums that are computed at once, of all templates together: of floats, which are divided
 #: in their own precision, and of integers, which aren't.
-_WHOLE = 2**25, 2**23
+_WHOLE_FLOATS, _WHOLE_INTEGERS = 2**25, 2**23
 
 #: Bytes that an image is spread out to at a time.
 SPREAD = 2**22
@@ -229,8 +229,7 @@ def work(problem: Problem, metric: Metric) -> Work:
         per_tap *= 1.3 * integers.filled(way, problem)
     computed = maps // cols * length
     image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
-    itemsize = problem.value_dtype.itemsize
-    sums = itemsize if problem.value_range is None else 8
+    itemsize, sums = problem.value_dtype.itemsize, _size_of_sum(problem)
     gradients = problem.grad * (2 * image + maps) * itemsize
     # Storing and dividing a sum takes as long as hundreds of operations in the cache, and so does
     # rearranging a pixel. Operations on int16 take twice as long as those on bytes.
@@ -246,6 +245,11 @@ def work(problem: Problem, metric: Metric) -> Work:
     )
 
 
+def _size_of_sum(problem: Problem) -> int:
+    """Return the bytes of a sum: those of integers are taken in 64 bits."""
+    return problem.value_dtype.itemsize if problem.value_range is None else 8
+
+
 def _windows(problem: Problem, metric: Metric) -> int:
     """A tile's sums still lie in the cache when they are divided, and every thread gets some tiles.
 
@@ -254,9 +258,8 @@ def _windows(problem: Problem, metric: Metric) -> int:
     """
     way, (rows, cols) = _way(metric, problem), problem.map_size
     whole = problem.batch * rows * cols
-    exact = problem.value_range is not None
-    size = problem.templates * whole * (8 if exact else problem.value_dtype.itemsize)
-    if size <= _WHOLE[exact]:
+    most = _WHOLE_FLOATS if problem.value_range is None else _WHOLE_INTEGERS
+    if problem.templates * whole * _size_of_sum(problem) <= most:
         return whole
     taps = math.ceil(_PER_TAP[way] * problem.taps)
     fewest = max(2**23 // (problem.templates * taps), 2**14)
