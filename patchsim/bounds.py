@@ -206,9 +206,9 @@ def finite_range(image: Tensor) -> tuple[float, float]:
 
 
 def finite(image: Tensor) -> bool:
-    """Tell whether all numbers of an image of floats on the CPU, (B, C, H, W), are finite."""
-    if image.numel() <= RUN:
-        return bool(np.isfinite(image.detach().numpy()).all())
+    """Tell whether all numbers of an image of floats, (B, C, H, W), are finite."""
+    if image.device.type != "cpu" or image.numel() <= RUN:
+        return bool(image.detach().isfinite().all())
     # By a kernel, as `finite_range`.
     planes, height = Planes(image.detach(), (1, 1)), image.shape[2]
     spoiled = np.empty(len(image) * image.shape[1] * height, bool)

@@ -20,12 +20,12 @@ from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
-from patchsim.moments import adapt
+from patchsim.moments import adapt, normalised
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
 from patchsim.sums import algebra, factors
 from patchsim.sums.box import Array
-from patchsim.weights import read_weight, total_weight
+from patchsim.weights import read_weight, sparing, total_weight, without_uncounted
 
 
 @dataclass(eq=False)  # frozen, it would take a microsecond more to make
@@ -46,7 +46,7 @@ class Call:
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
         if isinstance(self.metric, Statistic):
-            backend = self._adapted(reduction, Score(self.map_dtype, similarity))
+            backend = self._adapted(reduction, self._score(similarity))
             return self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
         output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
         output = output.reshape(self.map_shape)
@@ -55,7 +55,7 @@ class Call:
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
         if isinstance(self.metric, Statistic):
-            score = Score(self.map_dtype, similarity=True)
+            score = self._score(True)
             backend = self._adapted(reduction, score)
             function, done = backend.error, score.error
         else:
@@ -63,7 +63,7 @@ class Call:
             done = _as_it_is
         with torch.no_grad():
             error = self._run(function, done, backend).reshape(self.map_shape)
-        if self.prepare and reduction == "mean":
+        if self.prepare and reduction == "mean" and isinstance(self.metric, Metric):
             error = converted(error, 3 + error, self.map_dtype)
         return error
 
@@ -75,7 +75,7 @@ class Call:
         errors: tuple[float, ...] = ()
         if self.weight is None:
             errors = tuple((off + self.worst("sum")).tolist())
-        backend = self._adapted("mean", Score(self.map_dtype, similarity=True), errors, off)
+        backend = self._adapted("mean", self._score(True), errors, off)
         with torch.no_grad():
             bounds, distances = self._run(backend.run, _as_it_is, backend).chunk(2, 1)
         return bounds, distances
@@ -155,8 +155,14 @@ class Call:
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
     ) -> Tensor:
         weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
+        if weight is not None and self.problem.dtype not in INTEGER_RANGES:
+            function = sparing(function)
         steps, tensors = (self.prepare, function, finish), (self.image, self.kernel, weight)
         return tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
+
+    def _score(self, similarity: bool) -> Score:
+        assert isinstance(self.metric, Statistic)
+        return Score(self.map_dtype, similarity, self.metric.bounded)
 
     def _adapted(
         self,
@@ -227,8 +233,14 @@ def read(
     weight: Tensor | None,
     data_range: float | None,
     backend: str | Backend,
+    *,
+    bounds_only: bool = False,
 ) -> Call:
-    """Check the arguments of a call and bring its tensors into four dimensions."""
+    """Check the arguments of a call and bring its tensors into four dimensions.
+
+    Statistics of floats are computed in float64, as their sums may cancel; without weights,
+    `bounds_only` on distances need not be.
+    """
     chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
     problem = problem_of(image, kernel, *geometry)
     map_dtype = problem.map_dtype
@@ -239,6 +251,8 @@ def read(
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)
         problem = problem_of(image, kernel, *geometry, weighting)
+        if kernel.is_floating_point():
+            kernel = without_uncounted(kernel, weight)
     prepare = None
     if chosen.prepare is not None:
         prepare = _preparation(chosen.prepare, data_range, problem)
@@ -247,6 +261,11 @@ def read(
         problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
         if weight is not None:
             weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
+    if isinstance(chosen, Statistic) and problem.dtype.is_floating_point:
+        if weight is not None or not bounds_only:
+            problem = replace(problem, dtype=torch.float64)
+        if not bounds_only:
+            kernel, prepare = normalised(chosen, image, kernel, weight)
     auto, summed = backend == "auto", chosen.summed
     if auto:
         backend = make_plan(problem, summed).backend

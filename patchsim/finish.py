@@ -115,10 +115,16 @@ class Finish:
 
 @dataclass(frozen=True)
 class Score:
-    """Turns a statistic's similarities into a map of similarities or distances."""
+    """Turns a statistic's similarities, `bounded` by −1 and 1 or not, into a map."""
 
     dtype: torch.dtype
     similarity: bool
+    bounded: bool
+
+    @property
+    def working(self) -> torch.dtype:
+        """The dtype in which kernels write scores: half types are converted to afterwards."""
+        return torch.float64 if self.dtype is torch.float64 else torch.float32
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Finish a tile of similarities."""
@@ -126,7 +132,8 @@ class Score:
 
     def error(self, error: Tensor) -> Tensor:
         """Bound the map's error, given the similarities'."""
-        return converted(error, 2 + error, self.dtype)
+        found = converted(error, 2 + error, self.dtype)
+        return torch.where(error.isfinite(), found.clamp(max=2), found) if self.bounded else found
 
 
 def converted(error: Numbers, magnitude: Numbers, dtype: torch.dtype) -> Numbers:

@@ -8,16 +8,20 @@ have no rounding.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim import threads
 from patchsim.backends.base import Backend, Work
 from patchsim.backends.conv2d import CONV2D
+from patchsim.bounds import finite_range
 from patchsim.finish import Score
 from patchsim.kernels import jit, scores
 from patchsim.metrics.base import Metric, Moments, Statistic
@@ -25,10 +29,13 @@ from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
 from patchsim.sums import algebra, factors
 from patchsim.sums.box import box_sum, expression_sum
+from patchsim.sums.equal_pixels import flat_windows
 from patchsim.sums.slide import Planes
 
 #: Windows whose similarities are computed at a time: their moments stay in a core's cache.
 WINDOWS = 2**17
+#: Pixels of which an image's mean is taken.
+SAMPLE = 2**14
 
 
 @lru_cache(maxsize=256)
@@ -62,14 +69,13 @@ class _Adapted:
     def run(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
-        if weight is not None:
-            problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
         if _plain(problem):
-            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=False)
+            run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=False)
             if run:
                 wanted = (self.score.similarity,)
-                return self._scores(run, wanted, problem, image, kernel, sums)
+                found = self._scores(run, wanted, problem, image, kernel, sums)
+                return found.to(self.score.dtype)
         return self.score(self._similarity(self._moments(problem, image, kernel, weight, sums)))
 
     def least(
@@ -85,7 +91,7 @@ class _Adapted:
         """
         if _plain(problem):
             sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
-            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=True)
+            run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=True)
             if run:
                 share = 2.0**-49
                 if problem.value_range is None:
@@ -116,7 +122,7 @@ class _Adapted:
         templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
         total, rounding = float(problem.taps), rounding_of(problem)
         maps = 2 * problem.templates if self.errors else problem.templates
-        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.dtype)
+        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.working)
         given = sums.contiguous().numpy()  # backends may keep the image's memory format
         together = max(problem.kernel_size[0], WINDOWS // cols)
         for first in range(0, rows, together):
@@ -155,8 +161,6 @@ class _Adapted:
         at the ends of their interval. The roundings of the moments, in float64, are bounded to
         first order: they are moved as well, as far as they can be off, up and down.
         """
-        if weight is not None:
-            problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         run = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
         m = self._moments(problem, image, kernel, weight, run.double())
         small = 4 * (problem.taps + 8) * 2.0**-53
@@ -169,15 +173,25 @@ class _Adapted:
             energy = energy + _scale(image) ** 2 * m.total
         error = error + small * energy
         here, furthest = self._similarity(m), torch.zeros_like(m.sums)
-        if weight is not None and problem.value_range is None:
-            # What is taken to be flat need not be.
-            varying = m.pp - m.mean_pp if self.statistic.invariant else m.pp
-            furthest = (varying <= 4 * m.rounding * energy).double().expand_as(m.sums)
+        if problem.value_range is None:
+            furthest = self._unclear(m, problem, image).double().expand_as(m.sums)
         for off, change, more in product((-error, error), (-small, 0, small), (-small, small)):
             pp, kk = (m.pp + change * energy).clamp(min=0), m.kk * (1 + more)
             moved = dataclasses.replace(m, sums=m.sums + off, pp=pp, kk=kk)
             furthest = torch.maximum(furthest, (self._similarity(moved) - here).abs())
-        return 2 * furthest + small
+        found = 2 * furthest + small
+        return torch.where((error + energy).isfinite(), found, torch.inf)
+
+    def _unclear(self, m: Moments, problem: Problem, image: Tensor) -> Tensor:
+        """Tell which windows rounding may make flat, or not flat, but for those that surely are."""
+        lost = 4 * m.flat + problem.taps * 2.0**-1021  # what may underflow
+        if not self.statistic.invariant:
+            return (m.pp <= lost) & (box_sum(image.detach().abs(), problem) > 0)
+        unclear = m.pp - m.mean_pp <= lost
+        if _plain(problem):
+            flat = [flat_windows(own[None], problem.kernel_size, problem.stride) for own in image]
+            unclear &= ~torch.from_numpy(np.stack(flat))[:, None]
+        return unclear
 
     def _moments(
         self,
@@ -245,14 +259,58 @@ def _scale(image: Tensor) -> float:
     return float(image.detach().double().abs().nan_to_num(0, 0, 0).max()) or 1.0
 
 
-def _doubled(
-    problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor
-) -> tuple[Problem, Tensor, Tensor, Tensor]:
-    """Turn floats into float64: weighted moments are differences of larger numbers."""
-    if problem.value_range is not None:
-        return problem, image, kernel, weight
-    problem = dataclasses.replace(problem, dtype=torch.float64)
-    return problem, image.double(), kernel.double(), weight.double()
+def normalised(
+    statistic: Statistic, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Turn floats into float64, and where that is all the same to a statistic centre and scale them.
+
+    Sums then neither cancel nor overflow, however far the means of image and template are apart.
+    Returns the templates, (N, C, h, w), and what turns pixels. Means and sizes are constants to
+    autograd, as the similarity doesn't depend on them. An image's are those of some rows.
+    """
+    turned, middle = kernel.double(), image.new_zeros((1, 1, 1), dtype=torch.float64)
+    if not statistic.scalable:
+        return turned, Tensor.double
+    sample = image[:, :, :: 1 + image.numel() // SAMPLE]
+    if statistic.invariant:
+        middle = _mean(sample, (0, 2, 3))[0]
+        turned = turned - _mean(kernel, (2, 3), weight)
+    # Squares in float64 may overflow or underflow, those of other dtypes don't.
+    unit = _unit(image if image.dtype is torch.float64 else sample)
+    return turned * _unit(kernel), partial(_turned, middle=middle, unit=unit)
+
+
+def _turned(pixels: Tensor, middle: Tensor, unit: float) -> Tensor:
+    """Return (pixels − middle)·unit in float64."""
+    if pixels.device.type != "cpu" or pixels.requires_grad or torch.compiler.is_compiling():
+        return (pixels - middle) * unit
+    # Not by torch: its threads would wait for more work, and keep those of kernels from theirs.
+    given = pixels.to(torch.promote_types(pixels.dtype, torch.float32)).numpy()
+    result, centre = np.empty(given.shape), middle.numpy()
+
+    def turn(first: int, last: int) -> None:
+        rows = result[:, :, first:last]
+        np.subtract(given[:, :, first:last], centre, out=rows)
+        if unit != 1:
+            rows *= unit
+
+    threads.share(turn, given.shape[2], 20 * given.size)
+    return torch.from_numpy(result)
+
+
+def _mean(values: Tensor, axes: tuple[int, ...], weight: Tensor | None = None) -> Tensor:
+    """Return the mean of the finite values over some axes in float64, 0 where it isn't finite."""
+    values = values.detach().double()
+    counts = values.isfinite().double()
+    counts = counts if weight is None else counts * weight
+    total = (counts * values.nan_to_num(0, 0, 0)).sum(axes, keepdim=True)
+    return (total / counts.sum(axes, keepdim=True)).nan_to_num(0, 0, 0)
+
+
+def _unit(values: Tensor) -> float:
+    """Return a power of 2 by which values are to be multiplied to be about 1 at most."""
+    peak = max(map(abs, finite_range(values)))
+    return 2.0 ** -max(-1000, math.frexp(peak)[1])
 
 
 def rounding_of(problem: Problem) -> float:

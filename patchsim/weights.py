@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patchsim.problem import Weighting
+from patchsim.backends.base import WindowFunction
+from patchsim.bounds import finite
+from patchsim.metrics.base import Metric
+from patchsim.problem import Problem, Weighting
 
 
 def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
@@ -66,3 +69,32 @@ def _expand(weight: Tensor, kernel: Tensor) -> Tensor:
 def total_weight(weight: Tensor) -> Tensor:
     """Sum each template's weights: (N, C, h, w) -> (N, 1, 1), in float64."""
     return weight.sum((1, 2, 3), dtype=torch.float64)[:, None, None]
+
+
+def without_uncounted(kernel: Tensor, weight: Tensor) -> Tensor:
+    """Replace NaN and inf in templates by 0 where they don't count."""
+    return torch.where((weight == 0) & ~kernel.isfinite(), 0, kernel)
+
+
+def sparing(function: WindowFunction) -> WindowFunction:
+    """Let NaN and inf in images of floats spoil only the windows in which their weight isn't 0."""
+
+    def run(
+        metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        if weight is None or not torch.compiler.is_compiling() and finite(image):
+            return function(metric, problem, image, kernel, weight)
+        values = torch.where(image.isfinite(), image, 0)
+        maps = function(metric, problem, values, kernel, weight)
+        return maps.masked_fill(spoiled(problem, image, weight), torch.nan)
+
+    return run
+
+
+def spoiled(problem: Problem, image: Tensor, weight: Tensor) -> Tensor:
+    """Tell which windows hold a NaN or inf that counts: (B, N, Ho, Wo)."""
+    counted, holes = (x.detach().to(torch.float32) for x in (weight > 0, ~image.isfinite()))
+    number = torch.nn.functional.conv2d(
+        holes, counted, stride=problem.stride, dilation=problem.dilation
+    )
+    return number > 0

@@ -108,6 +108,56 @@ def test_flat_windows_and_templates_have_finite_similarities(name):
         assert (patchsim.similarity(image, image[:, :4, :4], "zncc")[:, 8:] == 0).all()
 
 
+def _apart(dtype):
+    """Make images and templates whose means and sizes are far apart, all of one structure."""
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(2, 11, 13, generator=generator, dtype=torch.float64)
+    patch = noise[:, 3:8, 4:10]
+    pairs = {
+        "pressure": (101325 + 50 * noise, (patch - patch.mean()) / patch.std()),
+        "temperature": (290 + noise, patch),
+        "two exposures": (noise + 1e4 * (torch.arange(13) > 6), patch + 0.5),
+        "dim and bright": (noise * 10.0 ** -(torch.arange(13) // 2), 1e6 * patch),
+        "two channels": (noise + torch.tensor([1e5, -3.0])[:, None, None], 1e-3 * patch),
+    }
+    if dtype is torch.float64:
+        pairs |= {"tiny": (1e-170 * noise, 1e-165 * patch), "huge": (1e170 * noise, 1e-30 * patch)}
+    return {what: tuple(x.to(dtype) for x in pair) for what, pair in pairs.items()}
+
+
+@pytest.mark.parametrize("name", ["ncc", "zncc", "ssim"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_means_and_sizes_may_be_far_apart(name, dtype):
+    for what, (image, kernel) in _apart(dtype).items():
+        if name == "ssim" and what in ("tiny", "huge"):
+            continue  # it has a data range
+        kernels = torch.stack([kernel, kernel * 3 + kernel.std()])
+        for weight in (None, torch.rand(5, 6, generator=torch.Generator().manual_seed(1))):
+            # Of sizes whose squares float64 holds.
+            plain = image / image.abs().max(), kernels / kernels.abs().max()
+            plain = plain if what in ("tiny", "huge") else (image, kernels)
+            exact = torch.stack([expected(name, plain[0], k, weight, 1) for k in plain[1]])
+            for backend in BY[name]:
+                given = {"weight": weight, "backend": backend}
+                found = patchsim.similarity(image, kernels, name, **given).double()
+                bound = patchsim.error_bound(image, kernels, name, **given)
+                off = (found - exact).abs()
+                assert off.max() <= 1e-6, (what, backend)
+                assert ((off <= bound + 1e-9) & (bound <= 2)).all(), (what, backend)
+
+
+def test_windows_that_rounding_makes_flat_have_a_bound_that_says_so():
+    image = 1 + 1e-17 * torch.rand(1, 9, 9, dtype=torch.float64)
+    image[:, 4:] += 1e-15 * torch.rand(1, 5, 9, dtype=torch.float64)
+    kernel = torch.rand(1, 3, 3, dtype=torch.float64)
+    exact = expected("zncc", image, kernel, None, 1)
+    for backend in BY["zncc"]:
+        found = patchsim.similarity(image, kernel, "zncc", backend=backend)
+        bound = patchsim.error_bound(image, kernel, "zncc", backend)
+        assert ((found - exact).abs() <= bound).all(), backend
+        assert bound[:2].max() < 1e-3  # of equal pixels it is known
+
+
 @each_statistic
 def test_nan_spoils_only_its_windows(name):
     image = torch.rand(2, 12, 13)

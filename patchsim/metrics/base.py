@@ -206,6 +206,12 @@ class Statistic:
         it also becomes a kernel.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
+    scalable : bool
+        Whether the similarity stays the same when the image, or a template, is multiplied by a
+        positive number; if it is `invariant`, too, then also when a constant is added to a channel
+        of one of them.
+    bounded : bool
+        Whether similarities lie in −1 … 1, whatever rounding does.
     falling : bool
         Whether the similarity never grows with `sums`, whatever the other moments are.
     """
@@ -214,5 +220,7 @@ class Statistic:
     summed: Metric
     similarity: Callable[[Any], Any]
     invariant: bool = False
+    scalable: bool = False
+    bounded: bool = False
     falling: bool = False
     prepare: ClassVar[None] = None  # it is of the values themselves

@@ -15,4 +15,11 @@ def _similarity(m: Any) -> Any:
     return clamp(m.pk * inverse_root(m.pp, m.flat) * inverse_root(m.kk, 0), -1, 1)
 
 
-METRIC = Statistic(name="ncc", summed=L2, similarity=_similarity, falling=True)
+METRIC = Statistic(
+    name="ncc",
+    summed=L2,
+    similarity=_similarity,
+    scalable=True,
+    bounded=True,
+    falling=True,
+)

@@ -22,4 +22,4 @@ def _similarity(m: Any) -> Any:
     return clamp(luminance * structure, -1, 1)
 
 
-METRIC = Statistic(name="ssim", summed=L2, similarity=_similarity)
+METRIC = Statistic(name="ssim", summed=L2, similarity=_similarity, bounded=True)

@@ -18,4 +18,12 @@ def _similarity(m: Any) -> Any:
     return clamp((m.pk - m.mean_pk) * inverse, -1, 1)
 
 
-METRIC = Statistic(name="zncc", summed=L2, similarity=_similarity, invariant=True, falling=True)
+METRIC = Statistic(
+    name="zncc",
+    summed=L2,
+    similarity=_similarity,
+    invariant=True,
+    scalable=True,
+    bounded=True,
+    falling=True,
+)

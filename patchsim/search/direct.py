@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from patchsim import threads
-from patchsim.bounds import overflowing
+from patchsim.bounds import finite, overflowing
 from patchsim.call import Call
 from patchsim.kernels import scores, windows
 from patchsim.kernels.expression import trace
@@ -27,6 +27,7 @@ from patchsim.problem import INTEGER_RANGES
 from patchsim.sums import algebra, factors
 from patchsim.sums.equal_pixels import repeating
 from patchsim.sums.slide import Planes
+from patchsim.weights import spoiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,9 +58,14 @@ class Direct:
         image = call.image.detach().to("cpu", problem.value_dtype)
         if below or beside:
             image = torch.nn.functional.pad(image, (0, beside, 0, below))
-        self.image = image  # (1, C, H, W)
         self.kernel = call.kernel[index].detach().cpu()
         self.weight = None if call.weight is None else call.weight[index].cpu()
+        self._spoiled: Array | None = None
+        if self.weight is not None and image.is_floating_point() and not finite(image):
+            # NaN times a weight of 0 would be NaN.
+            self._spoiled = spoiled(problem, image, self.weight[None])[0, 0].numpy()
+            image = image.nan_to_num(0, 0, 0)
+        self.image = image  # (1, C, H, W)
         self.call, self.index, self.metric = call, index, call.metric
         self.size, self.stride = problem.kernel_size, problem.stride
         self.map_size = problem.map_size
@@ -88,6 +94,9 @@ class Direct:
             result /= self.unit
         else:
             result = 1 - self._similarity(self.metric, rows, cols)
+        if self._spoiled is not None:
+            down, across = self.stride
+            result[self._spoiled[rows // down, cols // across]] = math.inf
         return np.where(np.isfinite(result), result, math.inf)
 
     def score(self, distance: float) -> float:

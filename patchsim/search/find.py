@@ -167,6 +167,7 @@ def _calls(
         weights = [w for n in members if (w := entries[n].weight) is not None]
         weight = torch.stack(weights) if weights else None
         geometry = stride, 0, 1
-        call = read(image[None].to(dtype), kernels, metric, geometry, weight, data_range, backend)
+        given = image[None].to(dtype), kernels, metric, geometry, weight, data_range, backend
+        call = read(*given, bounds_only=True)
         calls.append((call.ready(), members))
     return calls
