@@ -62,13 +62,18 @@ def majorant(
     """
     if metric.majorant is None:
         raise ValueError(f"no error bound is known for {metric.name!r}: its `majorant` isn't given")
-    centre = algebra.middle(problem, kernel, metric)
+    centre = origin(metric, problem, kernel)
     image, kernel = image.detach().double() - centre, kernel.detach().double() - centre
     weights = torch.ones_like(kernel) if weight is None else weight.double()
     heaviest = weights.amax((1, 2, 3))[:, None, None]
     windows = box_sum(metric.majorant(image), problem)
     templates: Tensor = (metric.majorant(kernel) * weights).sum((1, 2, 3))[:, None, None]
     return _SAFETY * (heaviest * windows + templates)
+
+
+def origin(metric: Metric, problem: Problem, kernel: Tensor) -> Tensor | int:
+    """Return what magnitudes are taken around: what is centred, unless it was rounded before."""
+    return 0 if metric.prepare else algebra.middle(problem, kernel, metric)
 
 
 def direct(

@@ -17,13 +17,13 @@ from patchsim import bounds, tiling
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import Flat
-from patchsim.finish import Finish, Reduction, Score, converted
+from patchsim.finish import Finish, Reduction, Score
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt, normalised
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
-from patchsim.sums import algebra, factors
+from patchsim.sums import factors
 from patchsim.sums.box import Array
 from patchsim.weights import read_weight, sparing, total_weight, without_uncounted
 
@@ -47,7 +47,8 @@ class Call:
         """Compute the map of similarities or distances."""
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, self._score(similarity))
-            return self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
+            maps = self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
+            return maps.to(self.map_dtype)
         output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
         output = output.reshape(self.map_shape)
         return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
@@ -62,10 +63,7 @@ class Call:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
-            error = self._run(function, done, backend).reshape(self.map_shape)
-        if self.prepare and reduction == "mean" and isinstance(self.metric, Metric):
-            error = converted(error, 3 + error, self.map_dtype)
-        return error
+            return self._run(function, done, backend).reshape(self.map_shape).double()
 
     def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
@@ -105,7 +103,7 @@ class Call:
         problem, metric = self.problem, self.metric.summed
         one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
-        centre = algebra.middle(problem, kernel, metric)
+        centre = bounds.origin(metric, problem, kernel)
         middle = factors.each_channel(centre, problem.channels, torch.float64)
         low, high = self.extremes
         pixels = np.where(high - middle > middle - low, high, low) - middle
@@ -149,7 +147,7 @@ class Call:
     @property
     def span(self) -> float:
         """The data range, given or by default."""
-        return _data_range(self.data_range, self.problem.dtype)
+        return _data_range(self.data_range, self.problem.dtype, self.metric.summed.degree)
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
@@ -188,7 +186,8 @@ class Call:
         if metric.degree and (reduction == "mean" or self.data_range is not None):
             scale = self.span**metric.degree
         total = self.problem.taps if self.weight is None else total_weight(self.weight)
-        return Finish(metric, self.problem, total, scale, reduction, similarity)
+        dtype = self.map_dtype if self.prepare else self.problem.map_dtype
+        return Finish(metric, self.problem, total, scale, reduction, similarity, dtype)
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ def _look_up(
     raise ValueError(f"unknown {kind} {given!r}; {hint}There are: {', '.join(sorted(table))}")
 
 
-def _data_range(given: float | None, dtype: torch.dtype) -> float:
+def _data_range(given: float | None, dtype: torch.dtype, degree: int = 1) -> float:
     if given is None:
         if dtype is torch.int16:
             raise TypeError(
@@ -319,4 +318,9 @@ def _data_range(given: float | None, dtype: torch.dtype) -> float:
         return 255.0 if dtype is torch.uint8 else 1.0
     if not (isinstance(given, int | float) and 0 < given < math.inf):
         raise ValueError(f"`data_range` must be a positive finite number, got {given!r}")
+    if max(4, degree) * abs(math.log2(given)) > 1000:
+        raise ValueError(
+            f"no float64 holds the powers of `data_range` (={given!r}) that distances are divided "
+            "by: multiply image, template and `data_range` by the same number first"
+        )
     return float(given)

@@ -19,6 +19,8 @@ Reduction = Literal["mean", "sum"]
 
 #: Sums that are finished at a time.
 RUN = 2**14
+#: Divisors that float32 holds, as it does their inverses and products with numbers of taps.
+_ORDINARY = 2.0**-64, 2.0**64
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Finish:
     """Turns window sums into a raw sum, a distance or a similarity.
 
     ``total`` is the number of taps or, under a weight, its sum per template, (N, 1, 1); ``scale``
-    is what the sums are divided by because values count in units of the data range.
+    is what the sums are divided by because values count in units of the data range; ``map_dtype``
+    is what means are converted to afterwards, where that isn't the problem's.
     """
 
     metric: Metric
@@ -35,6 +38,7 @@ class Finish:
     scale: float
     reduction: Reduction
     similarity: bool
+    map_dtype: torch.dtype
 
     @property
     def _exact(self) -> bool:
@@ -53,6 +57,8 @@ class Finish:
             if self.metric.unit > 1:
                 sums = sums.div(self.metric.unit, rounding_mode="floor" if self._exact else None)
             return sums.to(self.dtype)
+        if not _ORDINARY[0] < self.scale < _ORDINARY[1]:
+            sums = sums.double()  # float32 may hold neither the divisor nor its inverse
         denominator = self._denominator(torch.float64 if self._exact else sums.dtype)
         if self.similarity and self.metric.finish is identity and isinstance(denominator, float):
             # In one pass. torch divides by a number by multiplying with its inverse, too.
@@ -110,7 +116,10 @@ class Finish:
         error = self.metric.modulus(mean_error)
         largest: Numbers = 1 + self.metric.finish(mean) + error
         found: Numbers = error + 2 * unit * largest
-        return converted(found, largest, self.dtype)
+        found = converted(found, largest, self.dtype)
+        if self.map_dtype is self.dtype:
+            return found
+        return converted(found, largest + found, self.map_dtype)
 
 
 @dataclass(frozen=True)

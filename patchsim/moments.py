@@ -262,7 +262,7 @@ def _scale(image: Tensor) -> float:
 def normalised(
     statistic: Statistic, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Turn floats into float64, and where that is all the same to a statistic centre and scale them.
+    """Turn floats into float64, centred and scaled where that is all the same to a statistic.
 
     Sums then neither cancel nor overflow, however far the means of image and template are apart.
     Returns the templates, (N, C, h, w), and what turns pixels. Means and sizes are constants to

@@ -82,7 +82,7 @@ def sparing(function: WindowFunction) -> WindowFunction:
     def run(
         metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
-        if weight is None or not torch.compiler.is_compiling() and finite(image):
+        if weight is None or (not torch.compiler.is_compiling() and finite(image)):
             return function(metric, problem, image, kernel, weight)
         values = torch.where(image.isfinite(), image, 0)
         maps = function(metric, problem, values, kernel, weight)

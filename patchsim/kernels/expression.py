@@ -45,6 +45,10 @@ class Expression:
     def __abs__(self) -> Expression:
         return Expression("abs", (self,))
 
+    def sign(self) -> Expression:
+        """Return −1, 0 or 1."""
+        return Expression("sign", (self,))
+
     def __pow__(self, exponent: int) -> Expression:
         if not isinstance(exponent, int) or exponent < 1:
             return NotImplemented
@@ -92,11 +96,6 @@ def _expression(operand: Operand) -> Expression:
     return Expression("number", value=operand)
 
 
-def sign(x: Expression) -> Expression:
-    """Return −1, 0 or 1."""
-    return Expression("sign", (x,))
-
-
 @lru_cache(maxsize=256)
 def trace(function: Callable[[Any, Any], Any]) -> Expression | None:
     """Read off a function's expression; None where it isn't written with + − * ** and abs()."""
@@ -110,7 +109,7 @@ def trace(function: Callable[[Any, Any], Any]) -> Expression | None:
 @lru_cache(maxsize=256)
 def parse(text: str) -> Expression:
     """Read what ``str(expression)`` wrote."""
-    names = {"p": P, "k": K, "abs": abs, "sign": sign}
+    names = {"p": P, "k": K, "abs": abs, "sign": Expression.sign}
     return _expression(eval(text, {"__builtins__": {}}, names))
 
 
@@ -127,7 +126,7 @@ def derivative(of: Expression, by: str) -> Expression:
     if of.op == "*":
         return slopes[0] * of.args[1] + of.args[0] * slopes[1]
     if of.op == "abs":
-        return sign(of.args[0]) * slopes[0]
+        return of.args[0].sign() * slopes[0]
     if of.op == "sign":
         return _expression(0)
     return _operation(of.op, *slopes)

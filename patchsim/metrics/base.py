@@ -6,19 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from patchsim.metrics.expansion import Expansion, Scalar, Term, identity, square
 
 __all__ = ["Expansion", "Metric", "Moments", "Scalar", "Statistic", "Term"]
-__all__ += ["clamp", "identity", "inverse_root", "ratio", "root", "square"]
+__all__ += ["clamp", "identity", "inverse_root", "ratio", "root", "sign", "square"]
 
 
 def root(x: Tensor) -> Tensor:
     """Return √x for x ≥ 0, with the derivative 0 instead of none at 0, and NaN of NaN."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1).sqrt(), x)
+
+
+def sign(x: Any) -> Any:
+    """Return −1, 0 or 1, or NaN of NaN, of a tensor, an array or a number."""
+    if isinstance(x, Tensor):
+        return x.sign()
+    return x.sign() if hasattr(x, "sign") else np.sign(x)
 
 
 # Statistics are written with operators and these, which `patchsim.kernels.scores` has for numbers,
@@ -51,7 +59,7 @@ class Metric:
     name : str
         How users name it.
     pointwise : callable
-        d(p, k) ≥ 0, written with operators and abs() only.
+        d(p, k) ≥ 0, written with operators, abs() and `sign` only.
     expansion : Expansion
         The finite-rank expansion of d; without terms when there is none.
     majorant : callable, optional

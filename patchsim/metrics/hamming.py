@@ -1,13 +1,11 @@
-"""hamming: share of the values that differ. For labels: integers, or floats that hold integers."""
+"""hamming: share of the values that differ. For labels, integers or floats."""
 
-from patchsim.metrics.base import Metric
+from patchsim.metrics.base import Metric, sign
 
 METRIC = Metric(
     name="hamming",
-    # Twice min(|p − k|, 1).
-    pointwise=lambda p, k: abs(p - k) + 1 - abs(abs(p - k) - 1),
-    majorant=lambda x: 2 + 0 * x,
+    # 1 where they differ, exactly: a difference of floats is 0 only where they are the same.
+    pointwise=lambda p, k: abs(sign(p - k)),
+    majorant=lambda x: 0.5 + 0 * x,
     degree=0,
-    roundings=4,
-    unit=2,
 )

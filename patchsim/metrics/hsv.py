@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from patchsim.metrics import l2
+from patchsim.metrics.hue import turns
 
 
 def _in_the_cone(colour: Tensor, data_range: float) -> Tensor:
@@ -20,8 +21,9 @@ def _in_the_cone(colour: Tensor, data_range: float) -> Tensor:
             f"hsv compares images of 3 channels, hue, saturation and value; got "
             f"{colour.shape[-3]} channels"
         )
-    hue, saturation, value = (colour.double() / data_range).unbind(-3)
-    angle, chroma = 2 * math.pi * hue, saturation * value
+    hue, saturation, value = colour.double().unbind(-3)
+    saturation, value = saturation / data_range, value / data_range
+    angle, chroma = 2 * math.pi * turns(hue, data_range), saturation * value
     return torch.stack([chroma * angle.cos(), chroma * angle.sin(), value], -3)
 
 

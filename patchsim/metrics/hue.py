@@ -13,9 +13,14 @@ from torch import Tensor
 from patchsim.metrics import l2
 
 
+def turns(hue: Tensor, data_range: float) -> Tensor:
+    """Return a hue in −1 … 1 turns, in float64; whole turns are left out before anything rounds."""
+    return hue.double().fmod(data_range) / data_range
+
+
 def _on_the_circle(hue: Tensor, data_range: float) -> Tensor:
     """Turn each channel into two, cosine and sine: half their squared distance is 1 − cos."""
-    angle = hue.double() * (2 * math.pi / data_range)
+    angle = turns(hue, data_range) * (2 * math.pi)
     return torch.cat([angle.cos(), angle.sin()], -3)
 
 

@@ -6,11 +6,12 @@ A hue is in turns or, with data_range, in units of 1 / data_range turns, as for 
 from torch import Tensor
 
 from patchsim.metrics.base import Metric
+from patchsim.metrics.hue import turns
 
 
-def _turns(hue: Tensor, data_range: float) -> Tensor:
+def _positive_turns(hue: Tensor, data_range: float) -> Tensor:
     """Return a hue in 0 … 1 turns."""
-    return (hue.double() / data_range).remainder(1)
+    return turns(hue, data_range).remainder(1)
 
 
 METRIC = Metric(
@@ -21,5 +22,5 @@ METRIC = Metric(
     degree=0,
     roundings=4,
     invariant=False,
-    prepare=_turns,
+    prepare=_positive_turns,
 )

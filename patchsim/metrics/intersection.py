@@ -5,14 +5,15 @@ counts everywhere; 0 for a template without any. By min(p, k) = (p + k âˆ’ |p âˆ
 ``l1_min``) it is a function of the SAD.
 """
 
+import math
 from typing import Any
 
-from patchsim.metrics.base import Statistic, ratio
+from patchsim.metrics.base import Statistic, clamp, ratio
 from patchsim.metrics.l1 import METRIC as L1
 
 
 def _similarity(m: Any) -> Any:
-    return ratio((m.p + m.k - m.sums) / 2, m.k)
+    return clamp(ratio((m.p + m.k - m.sums) / 2, m.k), -math.inf, 1)
 
 
 METRIC = Statistic(name="intersection", summed=L1, similarity=_similarity, falling=True)
