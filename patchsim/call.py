@@ -260,11 +260,9 @@ def read(
         problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
         if weight is not None:
             weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
-    if isinstance(chosen, Statistic) and problem.dtype.is_floating_point:
-        if weight is not None or not bounds_only:
-            problem = replace(problem, dtype=torch.float64)
-        if not bounds_only:
-            kernel, prepare = normalised(chosen, image, kernel, weight)
+    if isinstance(chosen, Statistic):
+        given = image, kernel, weight
+        problem, kernel, prepare = _of_statistic(chosen, problem, given, bounds_only)
     auto, summed = backend == "auto", chosen.summed
     if auto:
         backend = make_plan(problem, summed).backend
@@ -289,6 +287,36 @@ def _preparation(
     span = _data_range(data_range, problem.dtype)
     dtype = torch.float64 if problem.dtype in INTEGER_RANGES else problem.value_dtype
     return lambda values: prepare(values, span).to(dtype)
+
+
+def _of_statistic(
+    statistic: Statistic,
+    problem: Problem,
+    tensors: tuple[Tensor, Tensor, Tensor | None],
+    bounds_only: bool,
+) -> tuple[Problem, Tensor, Callable[[Tensor], Tensor] | None]:
+    """Return the problem in the dtype of its sums, the templates, and what is done to pixels."""
+    image, kernel, weight = tensors
+    if statistic.of_counts:
+        _refuse_negative(statistic, image=image, kernel=kernel)
+    if not problem.dtype.is_floating_point or (bounds_only and weight is None):
+        return problem, kernel, None
+    problem = replace(problem, dtype=torch.float64)
+    if bounds_only:
+        return problem, kernel, None
+    return problem, *normalised(statistic, *tensors)
+
+
+def _refuse_negative(statistic: Statistic, **tensors: Tensor) -> None:
+    for name, values in tensors.items():
+        may_be = INTEGER_RANGES.get(values.dtype, (-1, 0))[0] < 0 and values.numel()
+        if may_be and not torch.compiler.is_compiling():
+            low = bounds.finite_range(values)[0]
+            if low < 0:
+                raise ValueError(
+                    f"{statistic.name} compares counts, which aren't negative; the least value of "
+                    f"`{name}` is {low:g}. Add a number to both, or clamp them at 0"
+                )
 
 
 Choice = TypeVar("Choice")

@@ -116,6 +116,8 @@ class Finish:
         error = self.metric.modulus(mean_error)
         largest: Numbers = 1 + self.metric.finish(mean) + error
         found: Numbers = error + 2 * unit * largest
+        # A mean may overflow of which `finish` would make a number.
+        found = where(mean < torch.finfo(working).max, found)
         found = converted(found, largest, self.dtype)
         if self.map_dtype is self.dtype:
             return found

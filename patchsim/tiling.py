@@ -156,7 +156,7 @@ def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) ->
     size = tile_size(backend, metric, problem, max_memory)
     lengths = zip((problem.batch, *problem.map_size), size, strict=True)
     tiles = math.prod(-(-length // step) for length, step in lengths)
-    whole = backend.work(problem, metric)
+    whole = backend.work(_part(problem, problem.batch, *problem.map_size), metric)
     return dataclasses.replace(whole, steps=whole.steps * tiles)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage import data
 
 import patchsim
 from patchsim import threads
@@ -262,3 +263,17 @@ def test_integers_take_no_more_bits_than_they_need():
     assert (words.width, words.part, words.group) == (16, "uint32", 65537)
     products = arithmetic("l2", torch.int16)
     assert (products.width, products.part) == (32, "int64")
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2"])
+def test_sums_of_many_floats_do_not_drift(metric):
+    """160·160·3 taps of an 8-bit photo: no further off than twice torch's own pairwise sums."""
+    photo = torch.from_numpy(data.astronaut().copy()).permute(2, 0, 1).float() / 255
+    image, kernel = photo[:, :200, :200].contiguous(), photo[:, 100:260, 150:310].contiguous()
+    exact = patchsim.distance(image.double(), kernel.double(), metric)
+    fused_off, torch_off = (
+        patchsim.distance(image, kernel, metric, backend=backend) / exact - 1
+        for backend in ("fused", "unfold")
+    )
+    assert fused_off.abs().max() <= 2 * torch_off.abs().max()
+    assert abs(fused_off.mean()) <= torch_off.abs().max() / 2

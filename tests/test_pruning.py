@@ -340,3 +340,21 @@ def test_what_cannot_be_pruned():
     for metric, weight in (("hamming", None), ("ncc", None), ("l1", torch.ones(16, 16))):
         call = read(image, kernel, metric, (1, 0, 1), weight, None, "auto")
         assert not pruning.possible(call)
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "rmse", "zncc", "ncc"])
+@pytest.mark.parametrize("size", [1e-170, 1e-20, 1e-10, 1e20, 1e120])
+def test_matches_of_any_size_are_found(metric, size):
+    """Squares of block sums may underflow or overflow, beside pixels of an ordinary size, too."""
+    if size == 1e-170 and metric in ("l2", "rmse"):
+        pytest.skip("all distances are 0 in float64")
+    dtype = torch.float32 if 1e-30 < size < 1e30 else torch.float64
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 150, 200, generator=generator, dtype=torch.float64)
+    kernel = image[:, 60:92, 90:122] + 0.1 * torch.rand(1, 32, 32, generator=generator)
+    image[:, 100:] *= 1e9
+    [match] = patchsim.find((image * size).to(dtype), (kernel * size).to(dtype), metric)
+    assert (match.y, match.x) == (60, 90)
+    [plain] = patchsim.find(image.to(dtype), kernel.to(dtype), metric)
+    if metric in ("ncc", "zncc"):
+        assert abs(match.score - plain.score) < 1e-5

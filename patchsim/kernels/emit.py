@@ -14,6 +14,10 @@ from patchsim.problem import INTEGER_RANGES, name_of
 #: Taps compared in one pass over a run of pixels.
 UNROLL = 8
 
+#: Taps whose floats are summed before they are added to the total, that of float32 being kept in
+#: float64: rounding errors then don't grow with the number of taps.
+GROUP = 256
+
 
 class Arithmetic:
     """The number types in which an expression of values of one dtype is evaluated and summed.
@@ -33,7 +37,7 @@ class Arithmetic:
         self.expression = expression
         self.value = name_of(dtype)
         self.range = INTEGER_RANGES.get(dtype)
-        self.width, self.part, self.total, self.group = 0, self.value, self.value, 2**62
+        self.width, self.part, self.total, self.group = 0, self.value, self.value, GROUP
         if self.range is not None:
             peak = self._interval(expression)[1]
             self.width = next((w for w in (8, 16, 32, 64) if self._holds(w)), 0)

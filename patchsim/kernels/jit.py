@@ -375,6 +375,7 @@ def _source(template: str, weighted: bool, fixed: bool, arithmetic: Arithmetic) 
         weight_name="w, " * weighted,
         part=arithmetic.part,
         total=arithmetic.total,
+        running="float64" if arithmetic.total == "float32" else arithmetic.total,
         group=arithmetic.group,
         unroll=UNROLL,
         many_runs=runs(UNROLL, 24 * " "),

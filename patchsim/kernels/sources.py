@@ -23,7 +23,7 @@ chunk, first, last):
     templates, taps = values.shape
     width = sums.shape[3]
     part = apart(np.empty(chunk + 4160, np.{part}), chunk, shifted, origin + offsets[0])
-    total = np.empty(chunk, np.{total})
+    total = np.empty(chunk, np.{running})
     for y in range(first, last, rows):
         length = (min(rows, last - y) - 1) * pitch + width
         for left in range(0, length, chunk):

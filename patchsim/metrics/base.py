@@ -220,6 +220,8 @@ class Statistic:
         of one of them.
     bounded : bool
         Whether similarities lie in −1 … 1, whatever rounding does.
+    of_counts : bool
+        Whether it is of values that aren't negative; others are refused.
     falling : bool
         Whether the similarity never grows with `sums`, whatever the other moments are.
     """
@@ -230,5 +232,6 @@ class Statistic:
     invariant: bool = False
     scalable: bool = False
     bounded: bool = False
+    of_counts: bool = False
     falling: bool = False
     prepare: ClassVar[None] = None  # it is of the values themselves

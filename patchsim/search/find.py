@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from patchsim.backends import Backend
+from patchsim.bounds import finite_range
 from patchsim.call import Call, read
-from patchsim.metrics import AnyMetric
-from patchsim.problem import IntOrPair, problem_of
+from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
+from patchsim.problem import INTEGER_RANGES, IntOrPair, problem_of
 from patchsim.search.bank import Entry, bank
 from patchsim.search.matches import Match, Matches
 from patchsim.search.subpixel import refine
@@ -161,13 +162,34 @@ def _calls(
     dtype = image.dtype
     if dtype in (torch.float16, torch.bfloat16):
         dtype = torch.float32
+    image, unit = image[None].to(dtype), 1.0
+    if dtype not in INTEGER_RANGES and _scalable(metric):
+        unit = _unit([entry.kernel for entry in entries])
+        image = image if unit == 1 else image * unit
+        data_range = unit * (1.0 if data_range is None else data_range)
     calls = []
     for members in groups.values():
         kernels = torch.stack([entries[n].kernel for n in members]).to(dtype)
+        kernels = kernels if unit == 1 else kernels * unit
         weights = [w for n in members if (w := entries[n].weight) is not None]
         weight = torch.stack(weights) if weights else None
         geometry = stride, 0, 1
-        given = image[None].to(dtype), kernels, metric, geometry, weight, data_range, backend
+        given = image, kernels, metric, geometry, weight, data_range, backend
         call = read(*given, bounds_only=True)
         calls.append((call.ready(), members))
     return calls
+
+
+def _scalable(metric: str | AnyMetric) -> bool:
+    """Tell whether a search stays the same when image, templates and data range are multiplied."""
+    own = METRICS.get(metric) if isinstance(metric, str) else metric
+    if isinstance(own, Statistic):
+        return own.scalable
+    return isinstance(own, Metric) and own.prepare is None and own.degree > 0
+
+
+def _unit(kernels: Sequence[Tensor]) -> float:
+    """Return a power of 2 that makes templates about 1 if squares of their sums may underflow."""
+    peak = max(max(map(abs, finite_range(kernel))) for kernel in kernels)
+    exponent = math.frexp(peak)[1]
+    return 1.0 if abs(exponent) < 30 else 2.0 ** -max(-200, min(exponent, 200))
