@@ -1,4 +1,4 @@
-# make demo, make test, make lint: each installs what it needs into .venv first.
+# make demo, make test, make test-all, make lint: each installs what it needs into .venv first.
 # make experiments: runs experiments/ and writes their report.
 # make proofs: compiles proofs/ and lists the theorems with their axioms; it needs Coq from Debian.
 PYTHON ?= python3
@@ -10,7 +10,7 @@ RESULTS := experiments/results
 
 COQ := coq libcoq-mathcomp-algebra libcoq-flocq libcoq-coquelicot
 
-.PHONY: demo test lint proofs experiments bench clean
+.PHONY: demo test test-all lint proofs experiments bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "patchsim needs Python 3.10 or later: make PYTHON=python3.11")'
@@ -24,8 +24,14 @@ demo: $(INSTALLED)
 	@echo 'wrote $(RESULTS)/demo.png, demo-match.png and demo-map.png'
 
 # A process on each core. Threads that wait for work in a loop would take its core from another.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --durations=10
+
 test: $(INSTALLED)
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+	$(PYTEST) -m 'not deep' --hypothesis-profile=quick
+
+# All tests, and ten times as many examples.
+test-all: $(INSTALLED)
+	$(PYTEST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

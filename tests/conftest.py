@@ -1,4 +1,7 @@
-"""Stricter settings than users', and the number of examples at the end of the run."""
+"""Stricter settings than users', two depths, and the number of examples at the end of the run.
+
+`make test` runs what isn't marked ``deep``, with the profile "quick"; `make test-all` runs all.
+"""
 
 import os
 import re
@@ -12,6 +15,7 @@ settings.register_profile(
 )
 # CI repeats the same examples; `pytest --hypothesis-profile=long` searches for new ones.
 settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
+settings.register_profile("quick", parent=settings.get_profile("ci"), max_examples=10)
 settings.register_profile("long", parent=settings.get_profile("dev"), max_examples=2000)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 torch.use_deterministic_algorithms(True)

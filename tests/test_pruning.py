@@ -62,7 +62,7 @@ def unweighted(data, dtype, metric):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2"])
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks(metric, dtype, data, side):
     case, call = unweighted(data, dtype, metric)
@@ -75,7 +75,7 @@ def test_blocks(metric, dtype, data, side):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.data())
 def test_channels(metric, dtype, data):
     case, call = unweighted(data, dtype, metric)
@@ -85,7 +85,7 @@ def test_channels(metric, dtype, data):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("metric", ["l1", "l2", "l4"])
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.data())
 def test_maps(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
@@ -106,7 +106,6 @@ def assert_below_direct(call, bounds):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(max_examples=100)
 @given(st.data(), st.sampled_from([1, 2, 4]))
 def test_blocks_of_zncc(dtype, data, side):
     _, call = unweighted(data, dtype, "zncc")
@@ -115,7 +114,6 @@ def test_blocks_of_zncc(dtype, data, side):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@settings(max_examples=100)
 @given(st.data())
 def test_channels_of_zncc(dtype, data):
     _, call = unweighted(data, dtype, "zncc")
@@ -139,7 +137,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("bound", HARD.values(), ids=HARD)
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.integers(0, 9999), st.integers(-40, -10), st.integers(-30, 0), st.integers(0, 10))
 def test_images_that_hardly_vary(bound, seed, variation, colour, level):
     """About a level that dwarfs that; together or against one another, or by their colour."""
@@ -155,7 +153,7 @@ def test_images_that_hardly_vary(bound, seed, variation, colour, level):
 
 
 @pytest.mark.parametrize("bound", HARD.values(), ids=HARD)
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.integers(0, 9999), st.integers(-40, 60), st.integers(-50, 0))
 def test_blocks_that_cancel(bound, seed, size, variation):
     """A chessboard, whose sums are all but 0, and a template of another size."""
@@ -170,7 +168,7 @@ def test_blocks_that_cancel(bound, seed, size, variation):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("metric", ["zncc", "ncc", "ssim", "intersection"])
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.data())
 def test_maps_of_statistics(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
@@ -180,7 +178,7 @@ def test_maps_of_statistics(metric, dtype, data):
 
 
 @pytest.mark.parametrize("backend", ["fused", "conv2d", "fft", "shift"])
-@settings(max_examples=20)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.integers(0, 99))
 def test_one_number_bounds_the_error_of_every_window(backend, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -202,7 +200,7 @@ def test_one_number_bounds_the_error_of_every_window(backend, seed):
     ("backend", "metric"),
     [("fused", "l1"), *itertools.product(["fused", "conv2d", "fft", "shift"], ["l2", "l4"])],
 )
-@settings(max_examples=20)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(cases(torch.float32))
 def test_the_bound_of_a_flat_window_is_that_of_its_map(backend, metric, case):
     kernel = case.kernel.reshape(-1, *case.kernel.shape[-3:])
@@ -217,7 +215,7 @@ def test_the_bound_of_a_flat_window_is_that_of_its_map(backend, metric, case):
         assert np.allclose(found, wanted, rtol=1e-9, atol=0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.integers(0, 999))
 def test_a_sharp_bound_of_every_windows_sum(seed):
     """That of a statistic, which knows the energy of tiles and the spectra of templates."""

@@ -132,7 +132,7 @@ def found_by(case, metric, **options):
 
 
 @pytest.mark.parametrize("metric", EXACT)
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(searches(), st.sampled_from(["auto", "unfold"]))
 def test_a_search_is_that_of_all_windows(metric, case, backend):
     assume(metric != "l4" or case["image"].dtype is not torch.int16)  # beyond 64 bits
@@ -144,7 +144,7 @@ def test_a_search_is_that_of_all_windows(metric, case, backend):
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(searches(), st.sampled_from([0, 1, 2, 4]), st.sampled_from([1, 8, 4096]))
 def test_pruning_changes_nothing(metric, case, side, many):
     """Blocks of any size, or channels; and windows that repeat others looked for, however few."""
@@ -165,7 +165,7 @@ def test_pruning_changes_nothing(metric, case, side, many):
 
 
 @pytest.mark.parametrize("metric", ROUNDED)
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 3)
 @given(searches(), st.booleans())
 def test_a_search_of_rounded_scores_is_greedy(metric, case, channels):
     """Whose order is that of exact scores, up to the rounding of float64."""
@@ -270,7 +270,7 @@ def assert_greedy(found, scores, sizes, stride, k, threshold, max_overlap, slack
         assert all(-other[0] <= least + slack for other in left)
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(searches(), st.sampled_from(["l1", "l2", "hamming"]), st.integers(0, 9))
 def test_weights(case, metric, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -306,7 +306,7 @@ def test_a_copy_scores_exactly_1_on_every_backend(variant, dtype):
         assert (match.y, match.x) == (11, 13)
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings.default.max_examples // 5)
 @given(st.integers(0, 20), st.sampled_from(["l1", "l2", "zncc", "ssim"]))
 def test_batches_are_searched_one_by_one(seed, metric):
     generator = torch.Generator().manual_seed(seed)
