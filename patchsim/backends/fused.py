@@ -12,12 +12,14 @@ from torch import Tensor
 
 from patchsim import bounds, threads
 from patchsim.backends.base import Backend, Work
+from patchsim.kernels.definition import expression_of, text_of
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import function as function_of
-from patchsim.kernels.expression import parse, trace
+from patchsim.kernels.expression import parse
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 from patchsim.sums import integers, pointwise, slide
+from patchsim.sums.checks import check
 
 
 def _register() -> None:
@@ -26,23 +28,48 @@ def _register() -> None:
     more = "str expression, int[2] stride, int[2] dilation"
     library = torch.library
     library.define("patchsim::sums", f"({tensors}, {more}) -> Tensor")
-    library.impl("patchsim::sums", "CPU", _with_pairs(slide.sums))
+    library.impl("patchsim::sums", "CPU", _sums)
     library.register_fake("patchsim::sums", _fake_sums)
     library.register_autograd("patchsim::sums", _backward, setup_context=_save)
     for gradient in (slide.image_gradient, slide.template_gradient):
         name = f"patchsim::{gradient.__name__}"
         library.define(name, f"(Tensor gradient, {tensors}, {more}) -> Tensor")
-        library.impl(name, "CPU", _with_pairs(gradient))
+        library.impl(name, "CPU", _checked(gradient))
     library.register_fake("patchsim::image_gradient", _fake_image_gradient)
     library.register_fake("patchsim::template_gradient", _fake_template_gradient)
 
 
-def _with_pairs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Turn the lists that torch makes of stride and dilation back into pairs."""
+def _sums(
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """Sum as `slide.sums`, of arguments that may come from anywhere."""
+    pairs = check(image, kernel, weight, expression, stride, dilation)
+    if not len(image) or not len(kernel):
+        return slide.empty_sums(image, kernel, *pairs)
+    return slide.sums(image, kernel, weight, expression, *pairs)
 
-    def operator(*arguments: Any) -> Tensor:
-        *others, stride, dilation = arguments
-        return function(*others, tuple(stride), tuple(dilation))
+
+def _checked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make an operator of a gradient, the same way."""
+
+    def operator(
+        gradient: Tensor,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        expression: str,
+        stride: list[int],
+        dilation: list[int],
+    ) -> Tensor:
+        pairs = check(image, kernel, weight, expression, stride, dilation, gradient)
+        if not gradient.numel():
+            return torch.zeros_like(image if function is slide.image_gradient else kernel)
+        return function(gradient, image, kernel, weight, expression, *pairs)
 
     return operator
 
@@ -121,7 +148,7 @@ def run(
         return integers.minima(image, kernel, problem)
     if way == "dot":
         return integers.expansion(metric, image, kernel, problem)
-    arguments = _text(metric), problem.stride, problem.dilation
+    arguments = text_of(metric), problem.stride, problem.dilation
     plain = type(image) is Tensor and not torch.compiler.is_compiling()
     # The operator costs a few microseconds more than the function.
     function = slide.sums if plain and not problem.grad else torch.ops.patchsim.sums
@@ -134,7 +161,7 @@ def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"
     """Choose between the processor's instructions for integers and kernels of the expression."""
     rows, cols = problem.map_size
     taps = problem.batch * problem.templates * rows * cols * problem.taps
-    absolute = _text(metric) == "abs((p-k))"
+    absolute = text_of(metric) == "abs((p-k))"
     if absolute and integers.in_place("sad", problem) and integers.can("sad", problem):
         # Kernels of the expression would have to split the image into its phases first.
         splitting = _SPLITTING * problem.batch * problem.channels * math.prod(problem.image_size)
@@ -152,11 +179,6 @@ def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"
     return "pointwise"
 
 
-@lru_cache(maxsize=256)
-def _text(metric: Metric) -> str:
-    return str(trace(metric.pointwise))
-
-
 def compiled(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
@@ -170,7 +192,7 @@ def compiled(
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse definitions that can't be read, and integers too large for 64 bits."""
-    expression = trace(metric.pointwise)
+    expression = expression_of(metric)
     if expression is None:
         return [f"{metric.name} isn't written with +, -, *, ** and abs() only"]
     exact = problem.value_range is not None

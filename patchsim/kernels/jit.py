@@ -4,8 +4,8 @@ Every tap of a template, whatever the stride and dilation, is one shift of a fla
 `patchsim.sums.slide`), so that one loop serves all of them: eight shifted runs of pixels are
 compared with eight taps and added to a run of sums that stays in the first-level cache.
 
-Numba is imported when the first kernel is needed. Compiled kernels are kept on disk by Numba,
-beside this package or, where that can't be written, in the user's cache directory (or
+Numba is imported when the first kernel is needed. Compiled kernels are kept (see `keeping`) beside
+this package or, where that can't be written, in the user's cache directory (or
 ``NUMBA_CACHE_DIR``); where neither can, each process compiles its own.
 """
 
@@ -295,6 +295,8 @@ def compiled(
     import numba
     import numpy as np
 
+    from patchsim.kernels.keeping import place_for
+
     heap.keep()
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
     # from, and drops it when that file changes; not when those change that write LLVM code.
@@ -309,11 +311,12 @@ def compiled(
 
     namespace = {"np": np, "njit": njit, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
-    try:
-        kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
-    except (RuntimeError, OSError):  # no place to keep it
-        kernel = numba.njit(signatures, **options)(namespace[name])
-    return kernel
+    kernel = numba.njit(**options)(namespace[name])
+    kernel._cache = place_for(namespace[name])
+    for signature in signatures:
+        kernel.compile(signature)
+    kernel.disable_compile()
+    return kernel  # type: ignore[no-any-return]
 
 
 def named(function: Callable[..., Any], key: str) -> Callable[..., Any]:
