@@ -18,6 +18,7 @@ from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, converted
+from patchsim.kernels.definition import exact
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt
@@ -42,6 +43,7 @@ class Call:
     map_shape: tuple[int, ...]
     map_dtype: torch.dtype
     prepare: Callable[[Tensor], Tensor] | None
+    dtype: torch.dtype  # that the data range is of
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
@@ -149,7 +151,7 @@ class Call:
     @property
     def span(self) -> float:
         """The data range, given or by default."""
-        return _data_range(self.data_range, self.problem.dtype)
+        return _data_range(self.data_range, self.dtype)
 
     def _run(
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
@@ -239,12 +241,17 @@ def read(
     if weight is not None:
         weight, weighting = read_weight(weight, kernel)
         problem = problem_of(image, kernel, *geometry, weighting)
-    prepare = None
-    if chosen.prepare is not None:
-        prepare = _preparation(chosen.prepare, data_range, problem)
+    prepare: Callable[[Tensor], Tensor] | None = None
+    dtype = problem.dtype
+    if _in_floats(problem, chosen.summed):
+        prepare, kernel = _double, _double(kernel)
+        problem = replace(problem, dtype=kernel.dtype)
+    elif chosen.prepare is not None:
+        prepare = prepared = _preparation(chosen.prepare, data_range, problem)
         channels = kernel.shape[1]
-        kernel = prepare(kernel)
+        kernel = prepared(kernel)
         problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
+        dtype = kernel.dtype
         if weight is not None:
             weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
     auto, summed = backend == "auto", chosen.summed
@@ -261,7 +268,17 @@ def read(
         )
     shape = (*leading, *problem.map_size)
     tensors = image, kernel, weight
-    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare)
+    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare, dtype)
+
+
+def _in_floats(problem: Problem, metric: Metric) -> bool:
+    """Tell whether to compute with integers as floats, as d of them isn't a whole number."""
+    values = INTEGER_RANGES.get(problem.dtype)
+    return values is not None and metric.prepare is None and not exact(metric, values)
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.double()
 
 
 def _preparation(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchsim import threads
 from patchsim.bounds import Numbers, where
-from patchsim.kernels import jit, passes
+from patchsim.kernels import definition, jit, passes
 from patchsim.metrics.base import Metric, identity
 from patchsim.problem import Problem
 
@@ -80,7 +80,7 @@ class Finish:
     def largest(self) -> float | Tensor:
         """The greatest exact sum of integers; under a weight of each template, (N, 1, 1)."""
         assert self.problem.value_range is not None
-        return self.total * self.metric.peak(*self.problem.value_range)
+        return self.total * definition.peak(self.metric, self.problem.value_range)
 
     def _denominator(self, dtype: torch.dtype) -> float | Tensor:
         denominator = self.total * self.scale * self.metric.unit

@@ -19,7 +19,7 @@ from patchsim.metrics import METRICS
 from patchsim.problem import problem_of
 from patchsim.sums import pointwise, slide
 
-L1 = str(fused.trace(METRICS["l1"].pointwise))
+L1 = fused.text_of(METRICS["l1"])
 
 
 def random(*shape, seed=0, dtype=torch.float64):
@@ -74,7 +74,7 @@ def test_the_formula_for_other_devices(weighted, dtype):
 @pytest.mark.parametrize("metric", ["l1", "l2", "l4", "hamming"])
 def test_fused_gradients_are_those_of_the_formula(metric, weighted):
     pointwise_ = METRICS[metric].pointwise
-    text = str(fused.trace(pointwise_))
+    text = fused.text_of(METRICS[metric])
     for stride, dilation in (((1, 1), (1, 1)), ((2, 3), (1, 1)), ((3, 2), (2, 3))):
         image, kernel = random(2, 3, 40, 300), random(2, 3, 7, 12, seed=1)
         weight = random(2, 3, 7, 12, seed=2) if weighted else None
@@ -252,7 +252,7 @@ def test_importing_takes_hardly_longer_than_torch():
 
 def test_integers_take_no_more_bits_than_they_need():
     def arithmetic(metric, dtype):
-        return Arithmetic(fused.trace(METRICS[metric].pointwise), dtype)
+        return Arithmetic(fused.expression_of(METRICS[metric]), dtype)
 
     bytes_ = arithmetic("l1", torch.uint8)
     assert (bytes_.width, bytes_.part, bytes_.group) == (8, "uint16", 257)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from patchsim import bounds, threads
 from patchsim.backends.base import Backend, Work
+from patchsim.kernels.definition import expression_of, text_of
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import function as function_of
-from patchsim.kernels.expression import parse, trace
+from patchsim.kernels.expression import parse
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 from patchsim.sums import integers, pointwise, slide
@@ -121,7 +122,7 @@ def run(
         return integers.minima(image, kernel, problem)
     if way == "dot":
         return integers.expansion(metric, image, kernel, problem)
-    arguments = _text(metric), problem.stride, problem.dilation
+    arguments = text_of(metric), problem.stride, problem.dilation
     plain = type(image) is Tensor and not torch.compiler.is_compiling()
     # The operator costs a few microseconds more than the function.
     function = slide.sums if plain and not problem.grad else torch.ops.patchsim.sums
@@ -134,7 +135,7 @@ def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"
     """Choose between the processor's instructions for integers and kernels of the expression."""
     rows, cols = problem.map_size
     taps = problem.batch * problem.templates * rows * cols * problem.taps
-    absolute = _text(metric) == "abs((p-k))"
+    absolute = text_of(metric) == "abs((p-k))"
     if absolute and integers.in_place("sad", problem) and integers.can("sad", problem):
         # Kernels of the expression would have to split the image into its phases first.
         splitting = _SPLITTING * problem.batch * problem.channels * math.prod(problem.image_size)
@@ -152,11 +153,6 @@ def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"
     return "pointwise"
 
 
-@lru_cache(maxsize=256)
-def _text(metric: Metric) -> str:
-    return str(trace(metric.pointwise))
-
-
 def compiled(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
@@ -170,7 +166,7 @@ def compiled(
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse definitions that can't be read, and integers too large for 64 bits."""
-    expression = trace(metric.pointwise)
+    expression = expression_of(metric)
     if expression is None:
         return [f"{metric.name} isn't written with +, -, *, ** and abs() only"]
     exact = problem.value_range is not None

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from patchsim import bounds, reference
 from patchsim.backends.base import Backend, Work
+from patchsim.kernels import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.sums import pointwise
@@ -19,7 +20,7 @@ def run(
     return reference.window_sums(
         image.to(dtype),
         kernel.to(dtype),
-        metric.pointwise,
+        definition.function(metric, dtype),
         problem.stride,
         dilation=problem.dilation,
         weight=None if weight is None else weight.to(dtype),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from patchsim import bounds
 from patchsim.backends.base import Backend, Work
+from patchsim.kernels import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.sums import pointwise
@@ -24,6 +25,7 @@ def run(
     taps = _taps(kernel.to(dtype))
     weights = None if weight is None else _taps(weight.to(dtype))
     height, width = problem.kernel_size
+    d = definition.function(metric, dtype)
     sums = torch.zeros(
         (problem.batch, problem.templates, rows, cols), dtype=dtype, device=image.device
     )
@@ -32,7 +34,7 @@ def run(
         shifted = channels[c][
             ..., y : y + sy * (rows - 1) + 1 : sy, x : x + sx * (cols - 1) + 1 : sx
         ]
-        differences = metric.pointwise(shifted, taps[t])  # (B, N, Ho, Wo)
+        differences = d(shifted, taps[t])  # (B, N, Ho, Wo)
         sums += differences if weights is None else differences * weights[t]
     return sums
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from patchsim import bounds
 from patchsim.backends.base import Backend, Work
+from patchsim.kernels import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.sums import pointwise
@@ -19,6 +20,7 @@ def run(
     dtype = pointwise.sum_dtype(problem, metric)
     image, kernel = image.to(dtype), kernel.to(dtype)
     (rows, cols), (sy, sx), (dy, dx) = problem.extent, problem.stride, problem.dilation
+    d = definition.function(metric, dtype)
     sums: Tensor | None = None
     for c in range(problem.channels):
         windows = image[:, c].unfold(1, rows, sy)[..., ::dy].unfold(2, cols, sx)[..., ::dx]
@@ -26,7 +28,7 @@ def run(
         windows = windows.permute(0, 3, 4, 1, 2).contiguous()  # (B, h, w, Ho, Wo)
         parts = []
         for n in range(problem.templates):
-            differences = metric.pointwise(windows, kernel[n, c, :, :, None, None])
+            differences = d(windows, kernel[n, c, :, :, None, None])
             if weight is not None:
                 differences = differences * weight[n, c, :, :, None, None].to(dtype)
             parts.append(differences.sum((1, 2)))

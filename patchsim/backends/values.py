@@ -6,6 +6,7 @@ and worth it for templates of few values, such as masks, glyphs and labels.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from patchsim import bounds
 from patchsim.backends.base import Backend
+from patchsim.kernels import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
 from patchsim.sums import correlation, pointwise
@@ -22,16 +24,18 @@ def run(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
     """Add the correlations of d(image, v) with the places of v."""
-    peaks = (metric.peak(*problem.value_range), 1) if problem.value_range else (0, 0)
+    peaks = (definition.peak(metric, problem.value_range), 1) if problem.value_range else (0, 0)
+    least = 0 if definition.definition(metric).positive else -math.inf
     expand = partial(_expand, metric)
-    return correlation.window_sums(problem, image, kernel, weight, expand, peaks)
+    return correlation.window_sums(problem, image, kernel, weight, expand, peaks, least)
 
 
 def _expand(
     metric: Metric, image: Tensor, kernel: Tensor, weights: Tensor
 ) -> tuple[correlation.Terms, Tensor]:
     values: Tensor = torch.unique(kernel.detach())
-    terms = ((metric.pointwise(image, v), (kernel == v) * weights) for v in values)
+    d = definition.function(metric, image.dtype)
+    terms = ((d(image, v), (kernel == v) * weights) for v in values)
     return terms, weights.new_zeros(len(kernel))
 
 
@@ -47,13 +51,16 @@ def error(
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
-    """Refuse gradients, as the template's values decide what is computed."""
+    """Refuse gradients, as the template's values decide what is computed; and what isn't finite."""
     reasons = correlation.refuse_gradients(problem, "which values a template holds")
-    if reasons:
-        return reasons
-    if problem.value_range and metric.peak(*problem.value_range) > 2**53:
+    if not definition.definition(metric).finite:
+        return [f"{metric.name} isn't finite everywhere, which would spoil other windows"]
+    reasons = reasons or pointwise.refuse(problem, metric)
+    # They are computed in float64.
+    whole = not reasons and problem.value_range
+    if whole and definition.reach(metric, whole) > 2**53:
         return [f"{metric.name} of {problem.dtype} exceeds 2**53"]
-    return pointwise.refuse(problem, metric)
+    return reasons
 
 
 VALUES = Backend(

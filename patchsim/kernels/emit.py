@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from patchsim.kernels import intrinsics
-from patchsim.kernels.expression import Expression, Interval, interval
+from patchsim.kernels.expression import Expression, Interval, extremes, interval
 from patchsim.problem import INTEGER_RANGES, name_of
 
 #: Taps compared in one pass over a run of pixels.
@@ -26,7 +27,9 @@ class Arithmetic:
     Attributes
     ----------
     possible : bool
-        Whether 64 bits suffice for one term.
+        Whether 64 bits suffice for one term, and terms of integers are whole numbers.
+    signed : bool
+        Whether terms of integers may be negative.
     """
 
     def __init__(self, expression: Expression, dtype: torch.dtype) -> None:
@@ -34,10 +37,12 @@ class Arithmetic:
         self.value = name_of(dtype)
         self.range = INTEGER_RANGES.get(dtype)
         self.width, self.part, self.total, self.group = 0, self.value, self.value, 2**62
-        if self.range is not None:
-            peak = self._interval(expression)[1]
+        self.signed = False
+        if self.range is not None and expression.whole:
+            low, high = extremes(expression, self.range)
+            self.signed, peak = low < 0, max(high, -low)
             self.width = next((w for w in (8, 16, 32, 64) if self._holds(w)), 0)
-            bits = next((b for b in (16, 32) if UNROLL * peak < 2**b), 64)
+            bits = next((b for b in (16, 32) if UNROLL * peak < 2**b and not self.signed), 64)
             # Numba adds int64 and uint64 as floats.
             self.part, self.total = f"uint{bits}" if bits < 64 else "int64", "int64"
             self.group = max(1, (2 ** min(bits, 63) - 1) // max(1, peak))
@@ -49,9 +54,10 @@ class Arithmetic:
 
     def _holds(self, width: int) -> bool:
         assert self.range is not None
-        high = self._interval(self.expression)[1]  # a distance isn't negative
+        low, high = extremes(self.expression, self.range)
         values = sum(self.range) < 2**width and -self.range[0] <= 2 ** (width - 1)
-        return values and high < 2**width and self._keeps_signs(self.expression, width)
+        most = 2 ** (width - self.signed)
+        return values and -most <= low and high < most and self._keeps_signs(self.expression, width)
 
     def _keeps_signs(self, expression: Expression, width: int) -> bool:
         if expression.op in ("abs", "sign") and not _is_difference(expression):
@@ -93,13 +99,22 @@ class _Emitter:
 
     def _operation(self, expression: Expression) -> Any:
         if expression.op == "number":
-            return self.type(int(expression.value) if self.integer else float(expression.value))
+            return self.type(self._number(expression.value))
         if _is_difference(expression) and self.integer:
             return self._distance(*map(self.emit, expression.args[0].args))
         args = [self.emit(arg) for arg in expression.args]
         if self.integer:
             return self._integer_operation(expression.op, args)
         return self._float_operation(expression.op, args)
+
+    def _number(self, value: float) -> float:
+        """Return a number of this type: an integer modulo 2ⁿ, or the nearest float, perhaps inf."""
+        if self.integer:
+            half = 2 ** (self.arithmetic.width - 1)
+            return (int(value) + half) % (2 * half) - half
+        with np.errstate(over="ignore"):
+            rounded: float = np.float64(value).astype(self.arithmetic.value).item()
+        return rounded
 
     def _integer_operation(self, op: str, args: list[Any]) -> Any:
         build, zero, one = self.builder, self.type(0), self.type(1)
@@ -144,7 +159,8 @@ def intrinsic(arithmetic: Arithmetic, names: Sequence[str]) -> Any:
         if arithmetic.range is None:
             return builder.fadd(values[0], value)
         part = ir.IntType(int(arithmetic.part.lstrip("uint")))
-        widen = builder.zext if part.width > arithmetic.width else builder.trunc
+        widen = builder.sext if arithmetic.signed else builder.zext
+        widen = widen if part.width > arithmetic.width else builder.trunc
         return builder.add(values[0], value if part == value.type else widen(value, part))
 
     part, value = getattr(types, arithmetic.part), getattr(types, arithmetic.value)

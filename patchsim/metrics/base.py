@@ -99,10 +99,6 @@ class Metric:
         """What backends sum."""
         return self
 
-    def peak(self, low: int, high: int) -> int:
-        """Return the largest d of two values in [low, high]."""
-        return int(max(self.pointwise(low, high), self.pointwise(high, low)))
-
 
 @dataclass(frozen=True)
 class Moments:

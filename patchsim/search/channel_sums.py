@@ -34,7 +34,7 @@ from patchsim.backends import BACKENDS
 from patchsim.bounds import finite_range
 from patchsim.call import Call
 from patchsim.kernels import jit
-from patchsim.kernels.expression import trace
+from patchsim.kernels.definition import text_of
 from patchsim.metrics.base import Metric
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
@@ -141,7 +141,7 @@ def of_channels(call: Call) -> list[LowerBounds]:
         return _of_zncc(call)
     own, (low, high) = _added(call, call.problem.value_dtype)
     assert isinstance(call.metric, Metric)
-    power = pruning.POWERS[str(trace(call.metric.pointwise))]
+    power = pruning.POWERS[text_of(call.metric)]
     channels = call.problem.channels
     peaks = max(-low, high) + float(call.kernel.detach().abs().max())
     if not peaks * call.problem.taps < pruning.LARGE:

@@ -18,7 +18,7 @@ from patchsim import threads
 from patchsim.bounds import overflowing
 from patchsim.call import Call
 from patchsim.kernels import scores, windows
-from patchsim.kernels.expression import trace
+from patchsim.kernels.definition import definition, function, peak, reach, text_of
 from patchsim.kernels.jit import Kernel
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
@@ -116,8 +116,11 @@ class Direct:
         if score == -math.inf:
             return math.inf
         low, high = 0.0, 2.0
-        while self.score(high) >= score:
+        # Similarities that saturate may stay above it.
+        while high < math.inf and self.score(high) >= score:
             low, high = high, 4 * high
+        if high == math.inf:
+            return high
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (middle, high) if self.score(middle) >= score else (low, middle)
@@ -144,11 +147,13 @@ class Direct:
 
     def _sums(self, metric: Metric, rows: Array, cols: Array, limit: float = math.inf) -> Array:
         """Sum w·d(p, k) over the windows."""
-        expression = trace(metric.pointwise)
-        if expression is None or not _fits(self.call):
+        known = definition(metric)
+        if known.expression is None or not _fits(self.call):
             return self._gathered(metric, rows, cols)
+        if not known.positive:
+            limit = math.inf  # a sum may fall again
         sums = np.empty(len(rows))
-        kernel = windows.direct(str(expression), self.image.dtype, self.weight is not None)
+        kernel = windows.direct(str(known.expression), self.image.dtype, self.weight is not None)
         self._run(kernel, rows, cols, limit, sums)
         return sums
 
@@ -181,7 +186,7 @@ class Direct:
             y = torch.from_numpy(rows[here])[:, None, None] + torch.arange(height)[:, None]
             x = torch.from_numpy(cols[here])[:, None, None] + torch.arange(width)
             windows = self.image[0][:, y, x].transpose(0, 1).to(dtype)  # (M, C, h, w)
-            differences = metric.pointwise(windows, kernel)
+            differences = function(metric, dtype)(windows, kernel)
             if self.weight is not None:
                 differences = differences * self.weight.to(dtype)
             sums.append(differences.flatten(1).sum(1).double().cpu())
@@ -191,10 +196,13 @@ class Direct:
     def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
         """Compute a statistic from moments that are sums over the windows themselves."""
         middle, *_ = self._template
-        text, given = str(trace(statistic.summed.pointwise)), self.image.dtype
+        known = definition(statistic.summed).expression is not None
+        text = text_of(statistic.summed) if known else "p"
         found = np.empty((2 + len(middle), len(rows)))
-        run = windows.moments(text, given, self.weight is not None)
+        run = windows.moments(text, self.image.dtype, self.weight is not None)
         self._run(run, rows, cols, middle, found)
+        if not known:
+            found[0] = self._gathered(statistic.summed, rows, cols)
         similarity, sums = self._scores(statistic, found), found[0]
         similarity[(sums == 0) & (abs(similarity - 1) < _ROUNDING)] = 1
         return similarity
@@ -248,4 +256,5 @@ def _fits(call: Call) -> bool:
     problem, summed = call.problem, call.metric.summed
     if problem.dtype not in INTEGER_RANGES or problem.value_range is None:
         return True
-    return problem.taps * summed.peak(*problem.value_range) <= 2**53
+    largest = problem.taps * peak(summed, problem.value_range)
+    return max(largest, reach(summed, problem.value_range)) <= 2**53

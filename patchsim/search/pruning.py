@@ -25,7 +25,7 @@ from patchsim import threads
 from patchsim.bounds import gamma, overflowing
 from patchsim.call import Call
 from patchsim.kernels import jit
-from patchsim.kernels.expression import trace
+from patchsim.kernels.definition import text_of
 from patchsim.metrics.base import Metric, Statistic
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
@@ -58,7 +58,7 @@ LARGE = 1e15
 def possible(call: Call) -> bool:
     """Tell whether sums of blocks bound this metric here."""
     problem, metric = call.problem, call.metric
-    known = isinstance(metric, Metric) and str(trace(metric.pointwise)) in POWERS
+    known = isinstance(metric, Metric) and text_of(metric) in POWERS
     if not known and metric is not ZNCC:
         return False
     whole = problem.weighting == "none" and not any(problem.overhang)
@@ -162,7 +162,7 @@ def of_blocks(call: Call) -> list[LowerBounds]:
         return correlated_blocks.of_blocks(call, side(call.problem))
     problem, metric = call.problem, call.metric
     assert isinstance(metric, Metric)
-    text, b, cell = str(trace(metric.pointwise)), side(problem), size_of(problem)
+    text, b, cell = text_of(metric), side(problem), size_of(problem)
     image, kernel = (t.detach().to(problem.value_dtype) for t in (call.image, call.kernel))
     dtype = torch.float64 if image.dtype is torch.float64 else torch.float32
     blocks = pooled(kernel.double().sum(1), b)  # (N, h / b, w / b)

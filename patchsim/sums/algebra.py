@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from patchsim.kernels import jit
+from patchsim.kernels import definition, jit
 from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
 from patchsim.sums.box import box_sum
@@ -31,6 +31,8 @@ def refuse(problem: Problem, metric: Metric) -> list[str]:
     """
     if not metric.expansion.terms:
         return [f"{metric.name} has no finite-rank expansion"]
+    if problem.value_range is not None and not definition.exact(metric, problem.value_range):
+        return [f"{metric.name} of {problem.dtype} isn't a whole number"]
     if problem.value_range is not None and _largest_factor(problem, metric) > 2**53:
         return [f"the terms of {metric.name} exceed 2**53 for {problem.dtype}"]
     return []
@@ -55,12 +57,16 @@ def window_sums(
     kernel, kernel_spoil = _clean(kernel.to(dtype) - centre, problem, metric)
     first, *others = metric.expansion
     sums = _term_sums(first, metric, problem, image, kernel, weight, correlate)
-    if first.scale != 1:
-        sums = first.scale * sums
-    for term in others:
+    # Of integers scales are whole numbers, be they written as floats.
+    exact = problem.value_range is not None
+    scales = [int(term.scale) if exact else term.scale for term in metric.expansion]
+    if scales[0] != 1:
+        sums = scales[0] * sums
+    for term, scale in zip(others, scales[1:], strict=True):
         part = _term_sums(term, metric, problem, image, kernel, weight, correlate)
-        sums = torch.add(sums, part, alpha=term.scale)
-    sums = sums.clamp(min=0)
+        sums = torch.add(sums, part, alpha=scale)
+    if definition.definition(metric).positive:
+        sums = sums.clamp(min=0)
     if image_spoil is not None:
         sums = sums + box_sum(image_spoil, problem)
     if kernel_spoil is not None:
@@ -108,7 +114,8 @@ def _clean(values: Tensor, problem: Problem, metric: Metric) -> tuple[Tensor, Te
     if exact or math.isfinite(values.detach().sum()):  # an overflow costs time, nothing else
         return values, None
     finite, zero = values.isfinite(), values.new_zeros(())
-    spoil = torch.where(finite, zero, metric.pointwise(values.detach(), zero))
+    d = definition.function(metric, values.dtype)
+    spoil = torch.where(finite, zero, d(values.detach(), zero))
     return torch.where(finite, values, zero), spoil
 
 
@@ -118,7 +125,7 @@ def middle(problem: Problem, kernel: Tensor, metric: Metric) -> Tensor | int:
     It is a constant to autograd, as the distance doesn't depend on it (Coq: ``centring``,
     ``expanded_template_derivative``).
     """
-    if not metric.invariant:
+    if not definition.definition(metric).invariant:
         return 0
     if problem.value_range is not None:
         return _integer_middle(problem.value_range)
@@ -136,7 +143,7 @@ def largest(function: Scalar | None, problem: Problem, metric: Metric) -> int:
     assert problem.value_range is not None
     if function is None:
         return 1
-    centre = _integer_middle(problem.value_range) if metric.invariant else 0
+    centre = _integer_middle(problem.value_range) if definition.definition(metric).invariant else 0
     return int(max(abs(function(value - centre)) for value in problem.value_range))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from patchsim import rates
 from patchsim.backends import conv2d, fft
 from patchsim.backends.base import Backend, Work
-from patchsim.kernels.expression import trace
+from patchsim.kernels.definition import text_of
 from patchsim.metrics.base import Metric
 from patchsim.metrics.l1 import METRIC as L1
 from patchsim.metrics.l2 import METRIC as L2
@@ -42,8 +42,9 @@ def window_sums(
     weight: Tensor | None,
     expand: Expand,
     peaks: tuple[int, int],
+    least: float = 0,
 ) -> Tensor:
-    """Sum the correlations of the terms that `expand` makes; never negative.
+    """Sum the correlations of the terms that `expand` makes; what rounding makes less is `least`.
 
     `peaks` bound the factors of integers, sums of which are exact. A NaN or inf reaches the
     windows that hold it, no other.
@@ -57,7 +58,7 @@ def window_sums(
     sums = constants[:, None, None].to(torch.int64 if exact else dtype)
     for part, f, g in _grouped(problem, terms):
         sums = sums + correlate(part, f, g, peaks if exact else None)
-    sums = sums.expand(problem.batch, problem.templates, *problem.map_size).clamp(min=0)
+    sums = sums.expand(problem.batch, problem.templates, *problem.map_size).clamp(min=least)
     if not math.isfinite(image.detach().sum()):
         sums = sums + box_sum(_spoils(image), problem)
     if not math.isfinite(kernel.detach().sum()):
@@ -149,6 +150,6 @@ def refuse_gradients(problem: Problem, what: str) -> list[str]:
 
 def refuse_others_than_l1(metric: Metric) -> list[str]:
     """Refuse all distances but |p − k|."""
-    if trace(metric.pointwise) == trace(L1.pointwise):
+    if text_of(metric) == text_of(L1):
         return []
     return [f"it computes |p - k|, which {metric.name} isn't"]

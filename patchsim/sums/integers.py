@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim.kernels.definition import definition
 from patchsim.kernels.instructions import CENTRE, DOT, MIN, MPSAD, PSAD, Instruction, instruction
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
@@ -112,7 +113,7 @@ def expands(metric: Metric) -> bool:
     """Tell whether the cross terms of a metric's expansion are multiples of p·k."""
     terms = read(metric)
     products = terms is not None and all(f == g == "p" for f, g, _ in terms.crosses)
-    return products and metric.invariant
+    return products and definition(metric).invariant
 
 
 def _module(way: Way, problem: Problem) -> ModuleType:

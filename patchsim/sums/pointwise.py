@@ -8,15 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchsim.kernels import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse sums of integers that 64 bits don't hold, nothing else."""
-    if problem.value_range is None or problem.taps * metric.peak(*problem.value_range) < 2**63:
+    if problem.value_range is None:
         return []
-    return [f"sums of {metric.name} exceed 2**63 for {problem.dtype}"]
+    if not definition.exact(metric, problem.value_range):
+        return [f"{metric.name} of {problem.dtype} isn't a whole number"]
+    # What isn't an expression is computed in float64.
+    bits = 53 if definition.expression_of(metric) is None else 63
+    largest = problem.taps * definition.peak(metric, problem.value_range)
+    if max(largest, definition.reach(metric, problem.value_range)) < 2**bits + (bits == 53):
+        return []
+    return [f"sums of {metric.name} exceed 2**{bits} for {problem.dtype}"]
 
 
 def operations(problem: Problem, metric: Metric) -> int:
@@ -34,12 +42,13 @@ def sum_dtype(problem: Problem, metric: Metric) -> torch.dtype:
     """Choose the fastest arithmetic in which the window sums of integers are exact.
 
     Every partial sum is an integer of at most taps·max d, and binary32 and binary64 hold the
-    integers up to 2²⁴ and 2⁵³ (Coq: ``integer_sum_exact_any_order``). Floats are summed as they
-    are.
+    integers up to 2²⁴ and 2⁵³ (Coq: ``integer_sum_exact_any_order``). So are the numbers from which
+    d is computed. Floats are summed as they are.
     """
     if problem.value_range is None:
         return problem.value_dtype
-    largest = problem.taps * metric.peak(*problem.value_range)
+    largest = problem.taps * definition.peak(metric, problem.value_range)
+    largest = max(largest, definition.reach(metric, problem.value_range))
     if largest <= 2**24:
         return torch.float32
     return torch.float64 if largest <= 2**53 else torch.int64

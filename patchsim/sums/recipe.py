@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
-from patchsim.kernels.expression import Expression, trace
-from patchsim.metrics.base import Metric, Scalar
+from patchsim.kernels.definition import traced
+from patchsim.kernels.expression import Expression
+from patchsim.metrics.base import Metric
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def read(metric: Metric) -> Recipe | None:
     boxed = constant = Expression("number", value=0)
     crosses = []
     for term in metric.expansion:
-        f, g = (None if h is None else trace(_of_two(h)) for h in (term.f, term.g))
+        f, g = (None if h is None else traced(h) for h in (term.f, term.g))
         if (f is None) != (term.f is None) or (g is None) != (term.g is None):
             return None
         if f is None:
@@ -52,11 +51,7 @@ def read(metric: Metric) -> Recipe | None:
         elif g is None:
             boxed = boxed + term.scale * f
         else:
-            crosses.append((str(f), str(g), term.scale))
+            crosses.append((str(f), str(g), float(term.scale)))
     if not crosses or boxed.op == "number":
         return None
     return Recipe(str(boxed), tuple(crosses), str(constant))
-
-
-def _of_two(function: Scalar) -> Callable[[Any, Any], Any]:
-    return lambda p, k: function(p)
