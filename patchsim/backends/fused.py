@@ -19,6 +19,7 @@ from patchsim.kernels.expression import parse
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem
 from patchsim.sums import integers, pointwise, slide
+from patchsim.sums.checks import check
 
 
 def _register() -> None:
@@ -27,23 +28,48 @@ def _register() -> None:
     more = "str expression, int[2] stride, int[2] dilation"
     library = torch.library
     library.define("patchsim::sums", f"({tensors}, {more}) -> Tensor")
-    library.impl("patchsim::sums", "CPU", _with_pairs(slide.sums))
+    library.impl("patchsim::sums", "CPU", _sums)
     library.register_fake("patchsim::sums", _fake_sums)
     library.register_autograd("patchsim::sums", _backward, setup_context=_save)
     for gradient in (slide.image_gradient, slide.template_gradient):
         name = f"patchsim::{gradient.__name__}"
         library.define(name, f"(Tensor gradient, {tensors}, {more}) -> Tensor")
-        library.impl(name, "CPU", _with_pairs(gradient))
+        library.impl(name, "CPU", _checked(gradient))
     library.register_fake("patchsim::image_gradient", _fake_image_gradient)
     library.register_fake("patchsim::template_gradient", _fake_template_gradient)
 
 
-def _with_pairs(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Turn the lists that torch makes of stride and dilation back into pairs."""
+def _sums(
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: list[int],
+    dilation: list[int],
+) -> Tensor:
+    """Sum as `slide.sums`, of arguments that may come from anywhere."""
+    pairs = check(image, kernel, weight, expression, stride, dilation)
+    if not len(image) or not len(kernel):
+        return slide.empty_sums(image, kernel, *pairs)
+    return slide.sums(image, kernel, weight, expression, *pairs)
 
-    def operator(*arguments: Any) -> Tensor:
-        *others, stride, dilation = arguments
-        return function(*others, tuple(stride), tuple(dilation))
+
+def _checked(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make an operator of a gradient, the same way."""
+
+    def operator(
+        gradient: Tensor,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        expression: str,
+        stride: list[int],
+        dilation: list[int],
+    ) -> Tensor:
+        pairs = check(image, kernel, weight, expression, stride, dilation, gradient)
+        if not gradient.numel():
+            return torch.zeros_like(image if function is slide.image_gradient else kernel)
+        return function(gradient, image, kernel, weight, expression, *pairs)
 
     return operator
 

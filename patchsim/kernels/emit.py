@@ -109,12 +109,14 @@ class _Emitter:
 
     def _number(self, value: float) -> float:
         """Return a number of this type: an integer modulo 2ⁿ, or the nearest float, perhaps inf."""
+        number: float
         if self.integer:
             half = 2 ** (self.arithmetic.width - 1)
-            return (int(value) + half) % (2 * half) - half
-        with np.errstate(over="ignore"):
-            rounded: float = np.float64(value).astype(self.arithmetic.value).item()
-        return rounded
+            number = (int(value) + half) % (2 * half) - half
+        else:
+            with np.errstate(over="ignore"):
+                number = np.dtype(self.arithmetic.value).type(value).item()
+        return number
 
     def _integer_operation(self, op: str, args: list[Any]) -> Any:
         build, zero, one = self.builder, self.type(0), self.type(1)

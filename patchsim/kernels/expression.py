@@ -133,12 +133,13 @@ def _expression(operand: Operand) -> Expression:
         return operand
     if not isinstance(operand, int | float | np.integer | np.floating):
         raise TypeError(f"expected a number, got {operand!r}")
+    value = int(operand) if isinstance(operand, int | np.integer) else float(operand)
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise TooLarge("a number is too large")
     # Whole numbers as integers: of tensors of integers floats would make others.
-    if isinstance(operand, int | np.integer) or (operand.is_integer() and abs(operand) < 2**53):
-        if abs(int(operand)) >= LARGEST:
-            raise TooLarge("a number is too large")
-        return Expression("number", value=int(operand))
-    return Expression("number", value=float(operand))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return Expression("number", value=value)
 
 
 def sign(x: Expression) -> Expression:
@@ -238,7 +239,7 @@ def parse(text: str) -> Expression:
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         raise ValueError(
             f"{shown!r} is no expression of p and k, written with numbers, +, -, *, **, abs() "
-            f"and sign(): {error}"
+            f"and sign(): {error or 'it is nested too deeply'}"
         ) from None
     return found
 

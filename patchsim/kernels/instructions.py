@@ -99,10 +99,59 @@ MIN = (
 )
 
 
+#: What features build on: to lack one is to lack all that build on it.
+_BASES = {
+    "sse2": ("sse",),
+    "sse3": ("sse2",),
+    "ssse3": ("sse3",),
+    "sse4.1": ("ssse3",),
+    "sse4.2": ("sse4.1",),
+    "avx": ("sse4.2",),
+    "f16c": ("avx",),
+    "fma": ("avx",),
+    "avx2": ("avx",),
+    "avxvnni": ("avx2",),
+    "avx512f": ("avx2", "f16c", "fma"),
+    "avx512bw": ("avx512f",),
+    "avx512vnni": ("avx512f",),
+}
+
+
 @cache
 def instruction(choice: tuple[Instruction, ...]) -> Instruction | None:
-    """Return the first of these that this processor has."""
-    import llvmlite.binding  # type: ignore[import-untyped]
+    """Return the first of these that kernels may use."""
+    features = _features()
+    return next((i for i in choice if i.feature in features), None)
 
-    features = llvmlite.binding.get_host_cpu_features()
-    return next((i for i in choice if features.get(i.feature)), None)
+
+@cache
+def _features() -> frozenset[str]:
+    """Tell for which of the features in `_BASES` Numba compiles.
+
+    They need not be the processor's: ``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES`` and
+    ``NUMBA_ENABLE_AVX`` choose others, and LLVM ends the process for an instruction that isn't
+    among them. What only a processor's name implies isn't counted.
+    """
+    from numba.core.registry import cpu_target
+
+    _, _, text = cpu_target.target_context.codegen().magic_tuple()
+    return named(text)
+
+
+def named(text: str) -> frozenset[str]:
+    """Read LLVM's list of features, such as "+avx2,-avx512f", of which later ones prevail."""
+    found: set[str] = set()
+    for part in text.split(","):
+        name = part.strip()[1:]
+        if part.strip().startswith("+"):
+            found |= _built_on(name)
+        else:
+            found = {other for other in found if name not in _built_on(other)}
+    if "-evex512" in text.replace(" ", "").split(","):  # registers of 64 bytes
+        found -= {other for other in found if "avx512f" in _built_on(other)}
+    return frozenset(found)
+
+
+def _built_on(feature: str) -> set[str]:
+    """List a feature and all that it builds on."""
+    return {feature}.union(*map(_built_on, _BASES.get(feature, ())))
