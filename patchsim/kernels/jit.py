@@ -6,7 +6,8 @@ compared with eight taps and added to a run of sums that stays in the first-leve
 
 Numba is imported when the first kernel is needed. Compiled kernels are kept on disk by Numba,
 beside this package or, where that can't be written, in the user's cache directory (or
-``NUMBA_CACHE_DIR``); where neither can, each process compiles its own.
+``NUMBA_CACHE_DIR``); where neither can, each process compiles its own. See
+`patchsim.kernels.keeping`.
 """
 
 from __future__ import annotations
@@ -295,6 +296,8 @@ def compiled(
     import numba
     import numpy as np
 
+    from patchsim.kernels.keeping import place_for
+
     heap.keep()
     # Numba keeps compiled code under a function's name, beside the file that it claims to come
     # from, and drops it when that file changes; not when those change that write LLVM code.
@@ -309,11 +312,13 @@ def compiled(
 
     namespace = {"np": np, "njit": njit, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
-    try:
-        kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
-    except (RuntimeError, OSError):  # no place to keep it
-        kernel = numba.njit(signatures, **options)(namespace[name])
-    return kernel
+    kernel = numba.njit(**options)(namespace[name])
+    kernel._cache = place_for(namespace[name])
+    for signature in signatures:
+        kernel.compile(signature)
+    kernel.disable_compile()
+    found: Kernel = kernel
+    return found
 
 
 def named(function: Callable[..., Any], key: str) -> Callable[..., Any]:

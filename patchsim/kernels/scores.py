@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from patchsim.kernels import jit
+from patchsim.kernels.fingerprint import fingerprint
 from patchsim.metrics import base
 from patchsim.metrics.base import Statistic
 
@@ -118,13 +121,17 @@ def kernel(
     bound: bool,
     strict: bool = False,
 ) -> Kernel | None:
-    """Compile a statistic of sums of one dtype, without weights; None where Numba can't.
+    """Compile a statistic of sums of one dtype, without weights; None where it isn't known how.
 
-    It gives scores, or lower bounds on distances. For `strict` see `patchsim.kernels.jit.compiled`.
+    Numba must be able to, and nothing that its function refers to may change. It gives scores, or
+    lower bounds on distances. For `strict` see `patchsim.kernels.jit.compiled`.
     """
     import numba
     from numba import types
 
+    key = fingerprint(statistic.similarity)
+    if key is None:
+        return None
     _overload()
     maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
     given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
@@ -141,8 +148,7 @@ def kernel(
         result,
         types.int64,
     )
-    code = statistic.similarity.__code__
-    key = f"{code.co_code!r} {code.co_consts} {code.co_names}"
+    key = f"{key} {inspect.getsource(sys.modules[__name__])}"
     functions = {
         "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
         "Numbers": Numbers,
