@@ -155,6 +155,8 @@ def _read(metric: Metric) -> Definition:
     # What isn't an expression may still be a whole number: see `_table`.
     whole = (found is None or found.whole) and all(map(_whole, metric.expansion))
     chosen = expressions.function(found) if changes and found else metric.pointwise
+    if not _keeps_dtype(chosen):
+        chosen = _in_their_dtype(chosen)
     positive, finite = not bool((values < 0).any()), bool(values.isfinite().all())
     return Definition(found, chosen, whole, invariant, positive, finite)
 
@@ -176,18 +178,22 @@ def traced(scalar: Scalar) -> Expression | None:
 
 def _grid(numbers: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     every = torch.tensor(numbers, dtype=torch.float64, device="cpu")
-    return every[:, None].clone(), every.clone()
+    p, k = torch.meshgrid(every, every, indexing="ij")
+    return p.contiguous(), k.contiguous()
 
 
 def _tried(pointwise: Function, p: Tensor, k: Tensor) -> Tensor | None:
-    """Compute a function of all pairs in float64; None where it can't be, or isn't of such."""
-    try:
+    """Compute a function of all pairs in float64; None where it can't be."""
+    with suppress(Exception):  # whatever the function does with its arguments
         found = pointwise(p.clone(), k.clone())
-        if isinstance(found, Tensor) and found.dtype is torch.float64:
-            return found.expand(len(p), len(k))
-    except Exception:  # whatever the function does with its arguments
-        return None
+        if isinstance(found, Tensor) and not found.is_complex():
+            return found.double().expand_as(p)
     return None
+
+
+def _in_their_dtype(pointwise: Function) -> Function:
+    """Return a function's values in the dtype of its arguments, such as those of a comparison."""
+    return lambda p, k: pointwise(p, k).to(p.dtype)
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
@@ -199,11 +205,17 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 def _changes(pointwise: Function) -> bool:
     """Tell whether a function writes into what it is given."""
-    given = [numbers.flatten() for numbers in _grid(UNIT)]
-    before = given[0].clone()
+    given = _grid(UNIT)
     with suppress(Exception):
         pointwise(*given)
-    return not all(torch.equal(before, numbers) for numbers in given)
+    return not all(map(torch.equal, given, _grid(UNIT)))
+
+
+def _keeps_dtype(pointwise: Function) -> bool:
+    """Tell whether a function of float64 gives float64, or can't be tried."""
+    with suppress(Exception):
+        return bool(pointwise(*_grid(UNIT)).dtype is torch.float64)
+    return True
 
 
 def _moves(pointwise: Function) -> bool:
@@ -251,8 +263,7 @@ def _check_majorant(metric: Metric, p: Tensor, k: Tensor) -> None:
 
 
 def _pair(p: Tensor, k: Tensor, place: Tensor) -> str:
-    row, column = divmod(int(place), len(k))
-    return f"{p.flatten()[row]:g}, {k[column]:g}"
+    return f"{_at(p, place)}, {_at(k, place)}"
 
 
 def _at(values: Tensor, place: Tensor) -> str:

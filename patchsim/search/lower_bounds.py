@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -155,6 +156,8 @@ def of_statistic(call: Call, off: float = 0.0) -> list[LowerBounds]:
     """
     peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
     cell = size_of(call.problem)
+    if call.metric.summed.majorant is None and call.problem.value_range is None:
+        peaks = [math.inf]  # no error bound is known
     least, most = _ORDINARY.get(call.problem.dtype, _ORDINARY_DOUBLE)
     if any(peak and not least < peak < most for peak in peaks):
         if sharpens(call):

@@ -22,6 +22,7 @@ from patchsim import threads
 from patchsim.bounds import finite
 from patchsim.kernels import jit, passes
 from patchsim.kernels.butterflies import REGISTER, radices, roots
+from patchsim.kernels.definition import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem, dtype_of, name_of
 from patchsim.sums import algebra, factors
@@ -46,7 +47,8 @@ def plain(problem: Problem) -> bool:
 def can(metric: Metric, problem: Problem) -> bool:
     """Tell whether `window_sums` computes this."""
     simple = problem.weighting == "none" and problem.dilation == (1, 1)
-    return simple and plain(problem) and read(metric) is not None
+    written = read(metric) is not None and definition(metric).positive
+    return simple and plain(problem) and written
 
 
 def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
