@@ -1,5 +1,8 @@
 """Expressions read off metrics: what they say, their derivatives and their ranges."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,9 +13,11 @@ from patchsim.kernels.expression import (
     K,
     P,
     derivative,
+    extremes,
     function,
     interval,
     parse,
+    reach,
     sign,
     trace,
 )
@@ -55,6 +60,78 @@ def test_what_is_not_an_expression():
 def test_text_and_back(expression, p, k):
     again = parse(str(expression))
     assert function(again)(p, k) == function(expression)(p, k)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("__import__('os').system('true')", "Call isn't allowed"),
+        ("p.__class__", "Attribute isn't allowed"),
+        ("(lambda: p)()", "Call isn't allowed"),
+        ("[p for p in k]", "ListComp isn't allowed"),
+        ("abs(p, k)", "Call isn't allowed"),
+        ("abs(x=p)", "Call isn't allowed"),
+        ("exec(p)", "Call isn't allowed"),
+        ("p if p else k", "IfExp isn't allowed"),
+        ("p < k", "Compare isn't allowed"),
+        ("p / k", "BinOp isn't allowed"),
+        ("~p", "UnaryOp isn't allowed"),
+        ("x", "Name isn't allowed"),
+        ("'a' * p", "Constant isn't allowed"),
+        ("2j * p", "Constant isn't allowed"),
+        ("p ** k", "positive whole number"),
+        ("p ** 0", "positive whole number"),
+        ("9**9**9**9", "positive whole number"),
+        ("p ** 1000000000", "too many operations"),
+        ("((p**64)**64)**64", "too many operations"),
+        ("p;k", "invalid syntax"),
+        ("p, k", "Tuple isn't allowed"),
+        ("", "invalid syntax"),
+        ("\0", "null bytes"),
+        ("9" * 400 + "*p", "too large"),
+        ("9" * 5000, "expression"),
+        ("(" * 5000 + "p" + ")" * 5000, "expression"),
+        ("-" * 20000 + "p", "nested too deeply|recursion"),
+        ("p+" * 3000 + "p", "nested too deeply|recursion"),
+        ("p*" * 15000 + "p", "expression"),
+        ("p" * 10**6, "at most 32768 characters, got 1000000"),
+    ],
+)
+def test_texts_that_others_wrote_are_read_not_run(text, why):
+    with pytest.raises(ValueError, match=why):
+        parse(text)
+
+
+def test_what_is_not_computed_as_it_is_written_is_not_traced():
+    for function_ in (
+        lambda p, k: abs(p - k) + (p != k),
+        lambda p, k: abs(p - k) * (p > k),
+        lambda p, k: abs(p - k) if p else k,
+        lambda p, k: min(p, k),
+        lambda p, k: {p: k}[p],
+        lambda p, k: abs(p - k) / 2,
+        lambda p, k: p**0,
+        lambda p, k: 2**p,
+        lambda p, k: p**1000,
+        lambda p, k: sum([abs(p - k)] * 60),
+        lambda p, k: 1j * p,
+        lambda p, k: "a" * p,
+        lambda p, k: torch.ones(2) * p,
+    ):
+        assert trace(function_) is None
+    assert str(trace(lambda p, k: np.float64(2.5) * p - np.int8(3) + k * True)) == "(((2.5*p)-3)+k)"
+    assert str(trace(lambda p, k: math.inf * p + 0 * k)) == "((inf*p)+(0*k))"
+    assert str(trace(lambda p, k: 2.0 * +p)) == "(2*p)"
+
+
+@given(expressions, st.tuples(numbers, numbers))
+def test_extremes_and_reach_hold_every_value(expression, ends):
+    low, high = sorted(ends)
+    least, most = extremes(expression, (low, high))
+    every = range(low, high + 1)
+    values = [function(expression)(p, k) for p in every for k in every]
+    assert (least, most) == (min(values), max(values))
+    assert reach(expression, (low, high)) >= max(map(abs, values))
 
 
 @given(expressions, st.tuples(numbers, numbers), st.tuples(numbers, numbers), st.data())

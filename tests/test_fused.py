@@ -35,6 +35,71 @@ def test_the_operator_keeps_torchs_rules(weighted):
     )
 
 
+def wrong_calls():
+    """Calls of the operator that would read beyond its tensors, or compute something else."""
+    image, kernel = random(1, 2, 6, 7), random(3, 2, 3, 2)
+    plain = {"image": image, "kernel": kernel, "weight": None, "expression": L1}
+    plain |= {"stride": [1, 1], "dilation": [1, 1]}
+    bytes_ = {"image": image.byte(), "kernel": kernel.byte()}
+    for changed, message in (
+        ({"kernel": random(3, 2, 7, 2)}, "no window fits: `kernel` covers 7 pixels .* of 6"),
+        ({"dilation": [1, 7]}, "no window fits: `kernel` covers 8 pixels .* of 7"),
+        ({"dilation": [2**62, 1]}, "no window fits"),
+        ({"stride": [0, 1]}, "`stride` must be two numbers of at least 1"),
+        ({"stride": [1, -1]}, "`stride` must be two numbers of at least 1"),
+        ({"dilation": [0, 1]}, "`dilation` must be two numbers of at least 1"),
+        ({"dilation": [1, -3]}, "`dilation` must be two numbers of at least 1"),
+        ({"kernel": random(3, 1, 3, 2)}, "`image` has 2 channels, `kernel` 1"),
+        ({"kernel": random(2, 3, 2)}, "`kernel` must have four dimensions"),
+        ({"image": random(2, 6, 7)}, "`image` must have four dimensions"),
+        ({"kernel": random(3, 2, 0, 2)}, "`kernel` must have four dimensions"),
+        ({"image": random(1, 0, 6, 7), "kernel": random(3, 0, 3, 2)}, "four dimensions"),
+        ({"weight": random(1, 2, 3, 2)}, "`weight` must have the shape of `kernel`"),
+        ({"weight": random(3, 2, 3, 2).float()}, "`weight` is of float32"),
+        ({"kernel": kernel.float()}, "`kernel` is of float32"),
+        ({"image": image.half(), "kernel": kernel.half()}, "`image` must be of float32"),
+        ({**bytes_, "expression": "0.5*p"}, "isn't a whole number"),
+        ({**bytes_, "expression": "inf*p"}, "isn't a whole number"),
+        ({**bytes_, "expression": "p**32"}, "isn't a whole number that 64 bits hold"),
+        ({**bytes_, "expression": "p**7*80"}, "exceed 2\\*\\*63"),
+        ({**bytes_, "weight": kernel.byte() + 2}, "`weight` of integers must be 0 or 1"),
+        ({"expression": "print(p)"}, "is no expression of p and k"),
+    ):
+        yield {**plain, **changed}, message
+
+
+def test_the_operators_check_what_they_are_given():
+    """Programs that were exported are files that others send."""
+    operators = torch.ops.patchsim
+    for arguments, message in wrong_calls():
+        with pytest.raises((ValueError, TypeError), match=message):
+            operators.sums(*arguments.values())
+        gradient = random(1, 3, 4, 6).to(arguments["image"].dtype)
+        for operator in (operators.image_gradient, operators.template_gradient):
+            with pytest.raises((ValueError, TypeError)):
+                operator(gradient, *arguments.values())
+    image, kernel = random(1, 2, 6, 7), random(3, 2, 3, 2)
+    for shape in ((1, 3, 4, 5), (2, 3, 4, 6), (1, 3, 6, 4), (4, 6)):
+        for operator in (operators.image_gradient, operators.template_gradient):
+            with pytest.raises(ValueError, match="`gradient` must have the shape of the sums"):
+                operator(random(*shape), image, kernel, None, L1, [1, 1], [1, 1])
+
+
+def test_the_operators_take_any_layout_and_any_stride():
+    image, kernel = random(6, 7, 2).permute(2, 0, 1)[None], random(3, 2, 2, 3).mT
+    weight = random(1).expand(3, 2, 3, 2)
+    for stride in ([1, 1], [2, 3], [2**40, 2**62]):
+        for own in (None, weight):
+            found = torch.ops.patchsim.sums(image, kernel, own, L1, stride, [1, 1])
+            expected = pointwise.unfolded(
+                METRICS["l1"].pointwise, image, kernel, own, [min(s, 7) for s in stride], [1, 1]
+            )
+            torch.testing.assert_close(found, expected)
+    for shapes in (((0, 2, 6, 7), (3, 2, 3, 2)), ((1, 2, 6, 7), (0, 2, 3, 2))):
+        found = torch.ops.patchsim.sums(*map(torch.zeros, shapes), None, L1, [1, 1], [1, 1])
+        assert found.shape == (shapes[0][0], shapes[1][0], 4, 6)
+
+
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("metric", ["l1", "l2", "rmse", "l4", "hue", "zncc"])
 def test_torch_compile(metric):

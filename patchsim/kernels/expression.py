@@ -239,7 +239,7 @@ def parse(text: str) -> Expression:
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         raise ValueError(
             f"{shown!r} is no expression of p and k, written with numbers, +, -, *, **, abs() "
-            f"and sign(): {error or 'it is nested too deeply'}"
+            f"and sign(): {str(error) or 'it is nested too deeply'}"
         ) from None
     return found
 
