@@ -18,7 +18,7 @@ from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, converted
-from patchsim.kernels.definition import exact
+from patchsim.kernels.definition import checked, exact
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt
@@ -243,6 +243,7 @@ def read(
         problem = problem_of(image, kernel, *geometry, weighting)
     prepare: Callable[[Tensor], Tensor] | None = None
     dtype = problem.dtype
+    checked(chosen.summed)
     if _in_floats(problem, chosen.summed):
         prepare, kernel = _double, _double(kernel)
         problem = replace(problem, dtype=kernel.dtype)

@@ -172,7 +172,7 @@ def error(
         return correlation_error(problem, image, kernel)
 
     plain = weight is None
-    crosses = dataclasses.replace(metric, expansion=Expansion(_transformed(metric, plain)))
+    crosses = _crosses(metric, plain)
     transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
     roundings = _roundings(metric, problem, _tiled(metric, problem, plain))
     return bounds.rounded(roundings, metric, problem, image, kernel, weight) + transformed
@@ -210,6 +210,12 @@ def _energy(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> f
         return math.inf
     down, across = zip(*(overlap_save.tile(part) for part in parts), strict=True)
     return overlap_save.largest_energy(whole, window.middle, (max(down), max(across)))
+
+
+@lru_cache(maxsize=256)
+def _crosses(metric: Metric, plain: bool) -> Metric:
+    """Return a metric of these terms alone."""
+    return dataclasses.replace(metric, expansion=Expansion(_transformed(metric, plain)))
 
 
 def _transformed(metric: Metric, plain: bool) -> tuple[Term, ...]:

@@ -75,11 +75,31 @@ def definition(metric: Metric) -> Definition:
     Raises
     ------
     ValueError
+        If it writes into its arguments.
+    """
+    return _apart(_read, metric)
+
+
+@lru_cache(maxsize=512)
+@_constant
+def checked(metric: Metric) -> bool:
+    """Tell that what a metric says of its definition holds where it is tried.
+
+    Raises
+    ------
+    ValueError
         If its expansion is of something else, or its majorant isn't one.
     """
-    # A thread of its own: what torch is told to do otherwise, as by torch.export, holds for one.
+    return _apart(_check, metric)
+
+
+def _apart(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a thread of its own.
+
+    What torch is told to do otherwise, as by torch.export, holds for one thread.
+    """
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_read, metric).result()
+        return pool.submit(function, *arguments).result()
 
 
 def expression_of(metric: Metric) -> Expression | None:
@@ -139,7 +159,7 @@ def function(metric: Metric, dtype: torch.dtype) -> Function:
 
 
 def _read(metric: Metric) -> Definition:
-    wide = _grid(UNIT if metric.prepare else NUMBERS)
+    wide = _grid_of(metric)
     with torch.no_grad():
         found, changes = _traced(metric.pointwise), _changes(metric.pointwise)
         if changes and found is None:
@@ -147,8 +167,6 @@ def _read(metric: Metric) -> Definition:
                 f"`pointwise` of metric {metric.name!r} changes the tensors that it is given; "
                 "write p = p - k, not p -= k"
             )
-        _check_expansion(metric, *wide)
-        _check_majorant(metric, *wide)
         values = _tried(metric.pointwise, *wide)
         values = torch.zeros(()) if values is None else values
         invariant = metric.invariant and _moves(metric.pointwise)
@@ -159,6 +177,13 @@ def _read(metric: Metric) -> Definition:
         chosen = _in_their_dtype(chosen)
     positive, finite = not bool((values < 0).any()), bool(values.isfinite().all())
     return Definition(found, chosen, whole, invariant, positive, finite)
+
+
+def _check(metric: Metric) -> bool:
+    with torch.no_grad():
+        _check_expansion(metric, *_grid_of(metric))
+        _check_majorant(metric, *_grid_of(metric))
+    return True
 
 
 def _traced(pointwise: Function) -> Expression | None:
@@ -174,6 +199,11 @@ def _traced(pointwise: Function) -> Expression | None:
 def traced(scalar: Scalar) -> Expression | None:
     """Read off the expression of a function of one number, p."""
     return _traced(lambda p, k: scalar(p))
+
+
+def _grid_of(metric: Metric) -> tuple[Tensor, Tensor]:
+    """Return pairs that a metric's d should know: what is prepared may be of any kind."""
+    return _grid(UNIT if metric.prepare else NUMBERS)
 
 
 def _grid(numbers: tuple[float, ...]) -> tuple[Tensor, Tensor]:
@@ -283,9 +313,8 @@ def _table(metric: Metric, values: Interval) -> Interval | None:
     low, high = values
     if (high - low + 1) ** 2 > expressions.PAIRS:
         return None
-    with ThreadPoolExecutor(1) as pool:
-        every = tuple(map(float, range(low, high + 1)))
-        found = pool.submit(lambda: _tried(metric.pointwise, *_grid(every))).result()
+    every = tuple(map(float, range(low, high + 1)))
+    found = _apart(lambda: _tried(metric.pointwise, *_grid(every)))
     if found is None or not bool((found == found.round()).all()):
         return None
     least, most = (float(bound) for bound in found.aminmax())

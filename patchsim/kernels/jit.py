@@ -4,10 +4,9 @@ Every tap of a template, whatever the stride and dilation, is one shift of a fla
 `patchsim.sums.slide`), so that one loop serves all of them: eight shifted runs of pixels are
 compared with eight taps and added to a run of sums that stays in the first-level cache.
 
-Numba is imported when the first kernel is needed. Compiled kernels are kept on disk by Numba,
-beside this package or, where that can't be written, in the user's cache directory (or
-``NUMBA_CACHE_DIR``); where neither can, each process compiles its own. See
-`patchsim.kernels.keeping`.
+Numba is imported when the first kernel is needed. Compiled kernels are kept (see `keeping`) beside
+this package or, where that can't be written, in the user's cache directory (or
+``NUMBA_CACHE_DIR``); where neither can, each process compiles its own.
 """
 
 from __future__ import annotations
@@ -317,8 +316,7 @@ def compiled(
     for signature in signatures:
         kernel.compile(signature)
     kernel.disable_compile()
-    found: Kernel = kernel
-    return found
+    return kernel  # type: ignore[no-any-return]
 
 
 def named(function: Callable[..., Any], key: str) -> Callable[..., Any]:
