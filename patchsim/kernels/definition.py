@@ -107,12 +107,15 @@ def expression_of(metric: Metric) -> Expression | None:
     return definition(metric).expression
 
 
+@lru_cache(maxsize=512)
 @_constant
 def text_of(metric: Metric) -> str:
     """Return the same as a text, "None" for None."""
     return str(definition(metric).expression)
 
 
+@lru_cache(maxsize=512)
+@_constant
 def exact(metric: Metric, values: Interval) -> bool:
     """Tell whether sums of integers in that range are sums of whole numbers."""
     known = definition(metric)

@@ -51,18 +51,23 @@ class Metric:
     name : str
         How users name it.
     pointwise : callable
-        d(p, k) ≥ 0, written with operators and abs() only.
+        d(p, k) ≥ 0, elementwise, of tensors of floats, which it must leave as they are; what it
+        refers to must not change. Written with +, −, *, ** and abs() it also becomes a kernel, and
+        any other function is computed by torch. Of integers sums are exact where d is a whole
+        number; where it isn't, or where that can't be told (as of int16, of what is no kernel),
+        they are computed with as float64.
     expansion : Expansion
         The finite-rank expansion of d; without terms when there is none.
     majorant : callable, optional
         A with d(p, k) ≤ A(p) + A(k), and Σ|scale·f(p)·g(k)| ≤ A(p) + A(k). Without it there is no
-        `error_bound`.
+        `error_bound`. It is tried on a few numbers, and so is the expansion.
     degree : int
         d(c·p, c·k) = cᵈᵉᵍʳᵉᵉ·d(p, k) for c > 0.
     roundings : int
         Rounding errors in one evaluation of d.
     invariant : bool
-        Whether d(p + c, k + c) = d(p, k): then both are centred before they are expanded.
+        Whether d(p + c, k + c) = d(p, k): then both are centred before they are expanded, if it is
+        so where it is tried.
     unit : int
         What d is measured in: the metric is d / unit.
     finish : callable
@@ -199,7 +204,8 @@ class Statistic:
         The pointwise distance that backends sum: l2, whose sums hold Σp·k, or l1.
     similarity : callable
         Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
-        it also becomes a kernel.
+        it also becomes a kernel, unless it refers to objects that may change; it must compute the
+        same at any time.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
     falling : bool
