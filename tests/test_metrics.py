@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from patchsim.kernels.definition import peak
 from patchsim.metrics import METRICS, Metric
 
 #: Pointwise distances of the values themselves.
@@ -29,4 +30,4 @@ def test_declarations(metric, p, k, c):
 @pytest.mark.parametrize("metric", POINTWISE.values(), ids=POINTWISE)
 @given(p=st.integers(0, 255), k=st.integers(0, 255))
 def test_peak(metric, p, k):
-    assert metric.pointwise(p, k) <= metric.peak(0, 255)
+    assert metric.pointwise(p, k) <= peak(metric, (0, 255))
