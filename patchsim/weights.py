@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from patchsim.problem import Weighting
+from patchsim.problem import Weighting, check_dense
 
 
 def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
@@ -28,6 +28,9 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
     """
     if not isinstance(weight, Tensor):
         raise TypeError(f"`weight` must be a torch.Tensor, got {type(weight).__qualname__}")
+    check_dense("weight", weight)
+    if weight.is_complex():
+        raise TypeError(f"`weight` must be real, got {weight.dtype}")
     if weight.device != kernel.device:
         raise ValueError(
             f"`weight` is on {weight.device} and `kernel` is on {kernel.device}; "
