@@ -152,8 +152,10 @@ def as_pair(name: str, value: IntOrPair, least: int) -> Pair:
 
 
 def _whole(name: str, value: IntOrPair, least: int) -> IntOrPair:
-    """Leave an int, and read anything else: 1.0 must not be taken for the 1 of a cached call."""
-    return value if type(value) is int else as_pair(name, value, least)
+    """Leave ints, and read anything else: 1.0 must not be taken for the 1 of a cached call."""
+    if type(value) is int or (type(value) is tuple and [*map(type, value)] == [int, int]):
+        return value
+    return as_pair(name, value, least)
 
 
 def _pads(padding: Padding, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, ...]:
@@ -209,16 +211,14 @@ def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
                 f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
                 f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
             )
-        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        if tensor.layout is not torch.strided or tensor.is_nested:
             check_dense(name, tensor)
 
 
 def check_dense(name: str, tensor: torch.Tensor) -> None:
-    """Refuse tensors whose numbers don't lie side by side: sparse, nested or quantized ones."""
+    """Refuse tensors whose numbers don't lie side by side: sparse or nested ones."""
     if tensor.is_nested:
-        kind, way = "nested", "pass its tensors one by one, of an equal size in a batch"
-    elif tensor.is_quantized:
-        kind, way = "quantized", "convert it with .dequantize()"
+        kind, way = "nested", "pass its tensors one by one, or padded to one size"
     elif tensor.layout is not torch.strided:
         kind, way = f"laid out as {tensor.layout}", "convert it with .to_dense()"
     else:
@@ -310,7 +310,11 @@ def _check_dtypes(image: torch.dtype, kernel: torch.dtype) -> None:
     for name, dtype in (("image", image), ("kernel", kernel)):
         if dtype not in DTYPES:
             known = ", ".join(map(name_of, DTYPES))
-            way = "take .real or .abs()" if dtype.is_complex else "convert it with .to()"
+            way = "convert it with .to()"
+            if dtype.is_complex:
+                way = "take .real or .abs()"
+            elif "q" in name_of(dtype):
+                way = "take .dequantize()"
             raise TypeError(f"`{name}` has dtype {dtype}; {way} to one of {known}")
     if image is not kernel:
         raise TypeError(f"`image` is {image} and `kernel` is {kernel}; convert one with .to()")
