@@ -1,4 +1,4 @@
-"""Image files of more than 8 bits a channel, which Pillow would cut, and stacks of TIFF pages."""
+"""Image files that Pillow doesn't read as they are: of more than 8 bits a channel, and TIFF."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Picture:
 def from_numbers(
     path: str, values: Array, orientation: int | None, white: float | None = None
 ) -> Picture:
-    """Make a picture of (H, W, C) of more than 8 bits: grey or RGB, or with transparency beside."""
+    """Make a picture of (H, W, C): grey or RGB, or with transparency beside."""
     if values.dtype.kind not in "uif":
         raise UnreadableError(f"holds numbers of type {values.dtype}, which aren't read")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
@@ -92,7 +92,7 @@ def of_tiff(path: str, choose: Callable[[int], int], max_pixels: int) -> tuple[P
     Returns
     -------
     Picture or None
-        None for 8 bits a channel or less, which Pillow reads in all of its compressions.
+        None for palettes, CMYK and the like of 8 bits, and for fewer bits, which Pillow reads.
     int
         Which of all its pages that is, those left out that are small copies or masks of others.
     """
@@ -113,10 +113,14 @@ def of_tiff(path: str, choose: Callable[[int], int], max_pixels: int) -> tuple[P
         if page.imagedepth > 1:
             raise UnreadableError(f"holds a volume {page.imagedepth} deep, no picture")
         _check_bands(page)
-        bits = page.bitspersample
-        if isinstance(bits, int) and bits <= 8 and page.sampleformat == 1:
+        tag = page.tags.get(274)
+        orientation = int(tag.value) if tag else 1
+        plain = int(page.photometric) in (0, 1, 2)
+        if page.bitspersample in ((1, 2, 4) if plain else (1, 2, 4, 8)):
+            if orientation > 4 and page.compression == 1:
+                raise UnreadableError("is to be turned, which Pillow does wrongly; save it upright")
             return None, page.index
-        return _of_page(path, page, bits), page.index
+        return _of_page(path, page, orientation), page.index
 
 
 def _check_bands(page: Any) -> None:
@@ -130,8 +134,8 @@ def _check_bands(page: Any) -> None:
         )
 
 
-def _of_page(path: str, page: Any, bits: Any) -> Picture:
-    kind = int(page.photometric)
+def _of_page(path: str, page: Any, orientation: int) -> Picture:
+    kind, bits = int(page.photometric), page.bitspersample
     if kind not in (0, 1, 2) or not isinstance(bits, int):
         raise UnreadableError(
             f"holds {bits} bits a channel of kind {page.photometric}, which aren't read; "
@@ -149,9 +153,8 @@ def _of_page(path: str, page: Any, bits: Any) -> Picture:
         raise UnreadableError(
             "holds colours multiplied by their opacity; save it with plain transparency"
         )
-    orientation = page.tags.get(274)
     known = float(2**bits - 1) if whole and bits % 8 else None
-    return from_numbers(path, values, orientation and int(orientation.value), known)
+    return from_numbers(path, values, orientation, known)
 
 
 def cut(path: str, image: Image.Image) -> str:

@@ -93,7 +93,7 @@ def comparable(
         exact = all(np.can_cast(array.dtype, np.float32) for array in arrays)
         dtype = "float32" if exact else "float64"
         arrays = [a.astype(dtype) / np.array(w, dtype) for a, w in zip(arrays, found, strict=True)]
-    return [torch.from_numpy(np.ascontiguousarray(a.transpose(2, 0, 1))) for a in arrays], note
+    return [torch.from_numpy(np.array(a.transpose(2, 0, 1), order="C")) for a in arrays], note
 
 
 def read_alpha(
