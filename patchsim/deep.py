@@ -15,8 +15,8 @@ from PIL import Image
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Its warnings would be printed; what matters is raised.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+_LOGGER = logging.getLogger("tifffile")
+_LOGGER.addHandler(logging.NullHandler())  # else warnings would be printed
 
 #: How Pillow names samples of 16 bits that it cuts to 8.
 _CUT = re.compile(r"^(L|LA|RGB|RGBX|RGBA|RGBa|CMYK|YCbCr);16[BLN]?$")
@@ -34,6 +34,25 @@ _UPRIGHT: dict[int, Callable[[Array], Array]] = {
 
 class UnreadableError(Exception):
     """A file that can't be read as it is meant."""
+
+
+class _Faults(logging.Handler):
+    """Raises what tifffile only logs: it goes on with zeros for data that it doesn't find."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.first = self.first or record.getMessage()
+
+    def __enter__(self) -> None:
+        _LOGGER.addHandler(self)
+
+    def __exit__(self, *error: object) -> None:
+        _LOGGER.removeHandler(self)
+        if self.first:
+            raise OSError(self.first)
 
 
 @dataclass(frozen=True)
@@ -96,7 +115,7 @@ def of_tiff(path: str, choose: Callable[[int], int], max_pixels: int) -> tuple[P
     int
         Which of all its pages that is, those left out that are small copies or masks of others.
     """
-    with tifffile.TiffFile(path) as tiff:
+    with _Faults(), tifffile.TiffFile(path) as tiff:
         every: list[Any] = list(tiff.pages)
         pages = [page for page in every if not (page.is_reduced or page.is_mask)]
         if not pages:

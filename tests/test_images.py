@@ -288,6 +288,21 @@ def test_files_of_many_pixels(name, tmp_path):
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("tag", [273, 279, 278])  # where the data are, and how many
+def test_tiff_files_without_data_are_no_black_pictures(tag, tmp_path):
+    data = bytearray(write(tmp_path / "a.tif", DEEP[..., 0], "tiff", metadata=None).read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        at = file.pages[0].tags[tag].offset
+    data[at : at + 2] = (65000).to_bytes(2, "little")
+    (tmp_path / "b.tif").write_bytes(data)
+    try:
+        [found] = read_images(tmp_path / "b.tif")
+    except OSError as error:
+        assert "can't read" in str(error)  # noqa: PT017
+        return
+    np.testing.assert_array_equal(found[0].numpy(), DEEP[..., 0] / np.float32(65535))
+
+
 def test_broken_files_are_named(tmp_path):
     """Cut anywhere, or with a byte changed: read, or an error that names the file."""
     kinds = {"png": BYTES, "jpg": BYTES[..., :3], "gif": BYTES[..., 0], "webp": BYTES}
