@@ -180,8 +180,7 @@ def cut(path: str, image: Image.Image) -> str:
     """Say what Pillow would cut to 8 bits of an open file, if anything."""
     if image.mode.startswith(("I", "F")):
         # Of grey PNG files Pillow keeps 16 bits, but not which of them are transparent.
-        deep = image.format == "PNG" and "transparency" in image.info
-        return "16 bits a channel" if deep else ""
+        return "16 bits a channel" if image.format == "PNG" else ""
     for tile in getattr(image, "tile", []):
         args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if isinstance(args[0], str) and _CUT.match(args[0]):
