@@ -5,13 +5,14 @@ from patchsim.api import Variant, distance, error_bound, plan, similarity, varia
 from patchsim.backends.lowrank import lowrank
 from patchsim.metrics import Expansion, Metric, Statistic, register
 from patchsim.search.find import find
-from patchsim.search.matches import Match, Matches
+from patchsim.search.matches import Match, Matches, Skipped
 
 __all__ = [
     "Expansion",
     "Match",
     "Matches",
     "Metric",
+    "Skipped",
     "Statistic",
     "Variant",
     "distance",

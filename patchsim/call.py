@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -362,7 +363,7 @@ def _data_range(given: float | None, dtype: torch.dtype, degree: int = 1) -> flo
                 "int16 has no natural range: pass `data_range`, such as 4095 for 12-bit images"
             )
         return 255.0 if dtype is torch.uint8 else 1.0
-    if not (isinstance(given, int | float) and 0 < given < math.inf):
+    if isinstance(given, bool) or not (isinstance(given, Real) and 0 < given < math.inf):
         raise ValueError(f"`data_range` must be a positive finite number, got {given!r}")
     if max(4, degree) * abs(math.log2(given)) > 1000:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from patchsim.process import check_target, write_whole
 from patchsim.search.bank import Entry
 from patchsim.search.matches import Match
 
@@ -131,20 +134,47 @@ def _visible(entry: Entry) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def _unit(image: Tensor) -> Tensor:
-    return image.clamp(0, 1) if image.is_floating_point() else image / 255
+    return image.nan_to_num(0).clamp(0, 1) if image.is_floating_point() else image / 255
 
 
 def _show(ax: Axes, image: Tensor) -> None:
-    pixels = image.permute(1, 2, 0).numpy()
-    if pixels.shape[2] == 1:
-        ax.imshow(pixels[:, :, 0], cmap="gray", interpolation="nearest")
+    if len(image) == 1:
+        ax.imshow(image[0].numpy(), cmap="gray", interpolation="nearest")
     else:
-        ax.imshow(pixels, interpolation="nearest")
+        ax.imshow(_unit(image).permute(1, 2, 0).numpy(), interpolation="nearest")
 
 
 def _axes(ax: Axes | None) -> Axes:
     """Return axes, those of a new figure if none are given."""
     return Figure(layout="constrained").add_subplot() if ax is None else ax
+
+
+def check_picture(path: str | Path) -> None:
+    """Check that a picture can be written there, before anything is computed.
+
+    Raises
+    ------
+    OSError, ValueError
+        If no file can be written there, or its name ends in no format that matplotlib writes.
+    """
+    check_target(path)
+    known = FigureCanvasBase.get_supported_filetypes()
+    if _format(path) not in known:
+        raise ValueError(
+            f"can't write {path}: Format {_format(path)!r} is not supported; "
+            f"there are {', '.join(sorted(known))}"
+        )
+
+
+def _format(path: str | Path) -> str:
+    return Path(path).suffix.lower().removeprefix(".") or "png"
+
+
+def _save(figure: Figure, path: str | Path, dpi: float) -> None:
+    """Write a figure, or nothing if it can't be drawn or the disk is full."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=_format(path), dpi=dpi)
+    write_whole(path, picture.getvalue())
 
 
 def save_matches(path: str | Path, image: Tensor, matches: Sequence[Match]) -> None:
@@ -154,7 +184,7 @@ def save_matches(path: str | Path, image: Tensor, matches: Sequence[Match]) -> N
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     draw_matches(image, matches, axes)
-    figure.savefig(path)
+    _save(figure, path, _DPI)
 
 
 def save_map(path: str | Path, scores: Tensor, label: str) -> None:
@@ -162,7 +192,7 @@ def save_map(path: str | Path, scores: Tensor, label: str) -> None:
     height, width = scores.shape
     figure = Figure(figsize=(7, max(2.0, min(12.0, 6 * height / width))), layout="constrained")
     heatmap(scores, figure.add_subplot(), label)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path, _DPI)
 
 
 def save_figure(
@@ -185,4 +215,4 @@ def save_figure(
     top.set_title(count, loc="left")
     heatmap(scores, bottom, label)
     bottom.set_title("map of the best match's template", loc="left")
-    figure.savefig(path, dpi=150)
+    _save(figure, path, 150)

@@ -132,7 +132,10 @@ def _windows(size: int, extent: int, stride: int) -> int:
 
 
 def as_pair(name: str, value: IntOrPair, least: int) -> Pair:
-    """Read an int or a pair of ints that are at least `least`."""
+    """Read an int or a pair of ints (a sequence, array or tensor) that are at least `least`."""
+    given = value
+    if isinstance(value, np.ndarray | torch.Tensor):
+        value = value.tolist()
     try:
         numbers = (
             tuple(operator.index(v) for v in value)
@@ -142,10 +145,17 @@ def as_pair(name: str, value: IntOrPair, least: int) -> Pair:
     except TypeError:
         numbers = ()
     if len(numbers) != 2:
-        raise TypeError(f"`{name}` takes an int or a pair of ints, got {value!r}")
+        raise TypeError(f"`{name}` takes an int or a pair of ints, got {given!r}")
     if min(numbers) < least:
-        raise ValueError(f"`{name}` must be at least {least}, got {value!r}")
+        raise ValueError(f"`{name}` must be at least {least}, got {given!r}")
     return numbers[0], numbers[1]
+
+
+def _whole(name: str, value: IntOrPair, least: int) -> IntOrPair:
+    """Leave ints, and read anything else: 1.0 must not be taken for the 1 of a cached call."""
+    if type(value) is int or (type(value) is tuple and [*map(type, value)] == [int, int]):
+        return value
+    return as_pair(name, value, least)
 
 
 def _pads(padding: Padding, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[int, ...]:
@@ -173,26 +183,47 @@ def problem_of(
     weighting: Weighting = "none",
 ) -> Problem:
     """Check two tensors against each other and describe their comparison."""
+    _check_tensors(image, kernel)
+    return _problem(
+        (tuple(image.shape), tuple(kernel.shape)),
+        (image.dtype, kernel.dtype),
+        (image.device, kernel.device),
+        _whole("stride", stride, 1),
+        padding if isinstance(padding, str) else _whole("padding", padding, 0),
+        _whole("dilation", dilation, 1),
+        weighting,
+        torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
+    )
+
+
+def check_pair(image: torch.Tensor, kernel: torch.Tensor) -> None:
+    """Check two tensors against each other, but for whether a window fits."""
+    _check_tensors(image, kernel)
+    _check_shapes(tuple(image.shape), tuple(kernel.shape))
+    _check_dtypes(image.dtype, kernel.dtype)
+    _check_devices(image.device, kernel.device)
+
+
+def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
     for name, tensor in (("image", image), ("kernel", kernel)):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(
                 f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
                 f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
             )
-    return _problem(
-        (tuple(image.shape), tuple(kernel.shape)),
-        (image.dtype, kernel.dtype),
-        (image.device, kernel.device),
-        _hashable(stride),
-        _hashable(padding),
-        _hashable(dilation),
-        weighting,
-        torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
-    )
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            check_dense(name, tensor)
 
 
-def _hashable(value: Padding) -> Padding:
-    return tuple(value) if isinstance(value, list) else value
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """Refuse tensors whose numbers don't lie side by side: sparse or nested ones."""
+    if tensor.is_nested:
+        kind, way = "nested", "pass its tensors one by one, or padded to one size"
+    elif tensor.layout is not torch.strided:
+        kind, way = f"laid out as {tensor.layout}", "convert it with .to_dense()"
+    else:
+        return
+    raise TypeError(f"`{name}` must be a dense tensor, got one that is {kind}; {way}")
 
 
 Shape = tuple[int, ...]
@@ -211,10 +242,7 @@ def _problem(
 ) -> Problem:
     _check_shapes(*shapes)
     _check_dtypes(*dtypes)
-    if devices[0] != devices[1]:
-        raise ValueError(
-            f"`image` is on {devices[0]} and `kernel` is on {devices[1]}; move one with .to()"
-        )
+    _check_devices(*devices)
     image, kernel = shapes
     strides, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
     size = kernel[-2], kernel[-1]
@@ -247,14 +275,46 @@ def _check_shapes(image: Shape, kernel: Shape) -> None:
     if image[-3] != kernel[-3]:
         raise ValueError(
             f"`image` has {image[-3]} channels and `kernel` has {kernel[-3]}, in shapes {image} "
-            f"and {kernel}; both need the same number"
+            f"and {kernel}; both need the same number{_hint(image, kernel)}"
         )
+    # Pictures of equal height, taken for features of as many channels as they are high.
+    last = image[-1]
+    if last == kernel[-1] and last in (3, 4) and image[-3] > 4 and image[-2] > 4:
+        raise ValueError(
+            f"`image` and `kernel` look channels-last, in shapes {image} and {kernel}: bring "
+            f"channels first with {_permute(image)}. If they do have {image[-3]} channels and are "
+            f"only {last} wide, swap height and width of both with .transpose(-1, -2)"
+        )
+
+
+def _hint(image: Shape, kernel: Shape) -> str:
+    """Say which of two shapes look channels-last, if any."""
+    likely = [
+        f"`{name}` looks channels-last: bring channels first with {_permute(shape)}"
+        for name, shape in (("image", image), ("kernel", kernel))
+        if shape[-1] <= 4 < shape[-3]
+    ]
+    return "".join(f". {text}" for text in likely)
+
+
+def _permute(shape: Shape) -> str:
+    return ".permute(2, 0, 1)" if len(shape) == 3 else ".permute(0, 3, 1, 2)"
+
+
+def _check_devices(image: torch.device, kernel: torch.device) -> None:
+    if image != kernel:
+        raise ValueError(f"`image` is on {image} and `kernel` is on {kernel}; move one with .to()")
 
 
 def _check_dtypes(image: torch.dtype, kernel: torch.dtype) -> None:
     for name, dtype in (("image", image), ("kernel", kernel)):
         if dtype not in DTYPES:
             known = ", ".join(map(name_of, DTYPES))
-            raise TypeError(f"`{name}` has dtype {dtype}; convert it with .to() to one of {known}")
+            way = "convert it with .to()"
+            if dtype.is_complex:
+                way = "take .real or .abs()"
+            elif "q" in name_of(dtype):
+                way = "take .dequantize()"
+            raise TypeError(f"`{name}` has dtype {dtype}; {way} to one of {known}")
     if image is not kernel:
         raise TypeError(f"`image` is {image} and `kernel` is {kernel}; convert one with .to()")

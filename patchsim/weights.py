@@ -8,7 +8,7 @@ from torch import Tensor
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import finite
 from patchsim.metrics.base import Metric
-from patchsim.problem import Problem, Weighting
+from patchsim.problem import Problem, Weighting, check_dense
 
 
 def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
@@ -31,6 +31,9 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
     """
     if not isinstance(weight, Tensor):
         raise TypeError(f"`weight` must be a torch.Tensor, got {type(weight).__qualname__}")
+    check_dense("weight", weight)
+    if weight.is_complex():
+        raise TypeError(f"`weight` must be real, got {weight.dtype}")
     if weight.device != kernel.device:
         raise ValueError(
             f"`weight` is on {weight.device} and `kernel` is on {kernel.device}; "

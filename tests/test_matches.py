@@ -1,10 +1,14 @@
 """What a search returns, in all its forms."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
-from patchsim import Match, Matches, plots
+import patchsim
+from patchsim import Match, Matches, Skipped, plots
 from patchsim.search.bank import Entry
 
 TWO = Matches([Match(1.0, 20, 7, 10, 12), Match(0.75, 3, 40, 10, 12, angle=30, batch=1)])
@@ -21,6 +25,31 @@ def test_it_is_a_sequence():
     assert list(TWO) != TWO
     assert not Matches()
     assert repr(TWO[:1]) == f"Matches([{TWO[0]!r}])"
+
+
+def test_what_was_skipped_stays():
+    skipped = Skipped(0, 2.0, 0.0, (20, 30), "no window fits")
+    matches = Matches(TWO, [skipped])
+    again = pickle.loads(pickle.dumps(matches))
+    assert matches == TWO
+    assert again == matches
+    assert again.skipped == matches[1:].skipped == matches[::-1].skipped == (skipped,)
+    assert TWO.skipped == ()
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "rmse", "ncc", "zncc", "ssim", "hsv"])
+def test_a_match_holds_plain_numbers(metric):
+    image = torch.rand(3, 12, 14, generator=torch.Generator().manual_seed(0))
+    options = {"scales": np.array([1, 2], np.float32), "angles": torch.tensor([0, 90])}
+    for subpixel in (False, True):
+        matches = patchsim.find(
+            image, image[:, 3:8, 4:9], metric, k=np.int64(3), subpixel=subpixel, **options
+        )
+        assert json.loads(json.dumps(matches.to_dicts())) == matches.to_dicts()
+        for name, value in [item for match in matches for item in vars(match).items()]:
+            place = float if subpixel else int
+            expected = {"y": place, "x": place, "score": float, "scale": float, "angle": float}
+            assert type(value) is expected.get(name, int)
 
 
 def test_a_table_leaves_out_what_all_have_by_default():

@@ -1,7 +1,9 @@
 """Search against a plain greedy suppression of scores that a loop computes."""
 
 import dataclasses
+import itertools
 import math
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -370,10 +372,52 @@ def test_a_metric_that_no_kernel_computes():
     assert patchsim.find(image, image[:, 3:7, 4:9], metric)[0].box == (4, 3, 9, 7)
 
 
-def test_a_template_larger_than_the_image_by_less_than_a_stride():
-    image = torch.ones(1, 5, 6)
-    [match] = patchsim.find(image, torch.ones(1, 6, 6), stride=2)
-    assert (match.y, match.x, match.score) == (0, 0, 1 - 6 / 36)
+def test_a_template_larger_than_the_image_by_less_than_a_stride_does_not_fit():
+    """A box would lie beyond the image, though maps have that window."""
+    image, large = torch.ones(1, 5, 6), torch.ones(1, 6, 6)
+    assert patchsim.similarity(image, large, stride=2).shape == (1, 1)
+    with pytest.raises(
+        ValueError, match=r"no window fits: the template covers 6x6 pixels and .*5x6"
+    ):
+        patchsim.find(image, large, stride=2)
+    [match] = patchsim.find(image, [large, large[:, :4]], stride=2)
+    assert match.template == 1
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=3),
+    st.lists(st.sampled_from([0.1, 0.5, 1, 1.3, 40, 1e9]), min_size=1, max_size=3),
+    st.lists(st.sampled_from([0, 30, 45, 90, 180]), min_size=1, max_size=2),
+    st.integers(1, 40) | st.just(2**70),
+    st.booleans(),
+)
+def test_a_search_leaves_out_what_does_not_fit(sizes, scales, angles, stride, subpixel):
+    """And finds in the rest what it finds if only that is looked for, within the image."""
+    image = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
+    kernels = [torch.rand(1, *size, generator=torch.Generator().manual_seed(1)) for size in sizes]
+    rest = {"k": 3, "stride": stride, "subpixel": subpixel}
+    try:
+        found = patchsim.find(image, kernels, scales=scales, angles=angles, **rest)
+    except ValueError as error:
+        assert re.search("no window fits: the template covers|nothing", str(error))  # noqa: PT017
+        return
+    skipped = {(own.template, own.scale, own.angle) for own in found.skipped}
+    alone = []
+    for n, kernel in enumerate(kernels):
+        for scale, angle in itertools.product(scales, angles):
+            if (n, scale, angle) in skipped:
+                continue
+            single = patchsim.find(image, kernel, scales=[scale], angles=[angle], **rest)
+            assert single.skipped == ()
+            alone += [(-m.score, m.y, m.x, n) for m in single]
+    best = found[0]
+    assert (-best.score, best.y, best.x, best.template) == pytest.approx(min(alone), abs=1e-12)
+    for match in found:
+        assert match.y >= 0
+        assert match.x >= 0
+        assert match.y + match.height <= 20
+        assert match.x + match.width <= 24
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
@@ -436,9 +480,18 @@ def test_subpixel_at_a_border_stays():
         ({"kernel": []}, "no template"),
         ({"scales": [0]}, "`scales` must be positive and finite, got 0"),
         ({"scales": [0.1]}, r"scale 0.1 leaves nothing of a template of \(3, 3\) pixels"),
-        ({"angles": [float("nan")]}, "`angles` must be finite, got nan"),
+        ({"angles": [float("inf")]}, "`angles` must be finite, got inf"),
         ({"weight": [None, None]}, "`weight` has 2 entries for 1 templates"),
-        ({"kernel": torch.ones(1, 20, 3)}, "no window fits"),
+        ({"kernel": torch.ones(1, 20, 3)}, "no window fits: .* covers 20x3 .* the image has 9x9"),
+        ({"scales": [9, 7, 8, 0.1]}, r"scale 0.1 .*; .* 21x21 .*; .* 24x24 .*; and 1 sizes more"),
+        ({"scales": []}, "`scales` is empty"),
+        ({"angles": ()}, "`angles` is empty"),
+        ({"scales": [float("nan")]}, "`scales` takes a number, got nan"),
+        ({"threshold": float("nan")}, "`threshold` takes a number, got nan"),
+        ({"max_overlap": float("nan")}, "`max_overlap` takes a number, got nan"),
+        ({"kernel": [torch.ones(1, 1, 3, 3)]}, "each template of a sequence must have shape"),
+        ({"kernel": torch.ones(0, 1, 3, 3)}, "`kernel` is empty"),
+        ({"kernel": torch.ones(3, 3)}, r"`kernel` must have shape .* got \(3, 3\)"),
         ({"metric": "l3"}, "unknown metric 'l3'"),
     ],
 )
@@ -454,9 +507,21 @@ def test_errors(arguments, message):
         ({"kernel": [np.ones((1, 3, 3))]}, "`kernel` must be a torch.Tensor, got numpy.ndarray"),
         ({"image": np.ones((1, 9, 9))}, "`image` must be a torch.Tensor, got numpy.ndarray"),
         ({"kernel": [torch.ones(1, 3, 3)], "weight": torch.ones(3, 3)}, "must be a sequence"),
+        ({"kernel": 5}, "`kernel` must be a torch.Tensor, or a sequence of them; got builtins.int"),
+        *(({"k": k}, "`k` takes a whole number, or None") for k in (2.5, math.nan, True, "2")),
+        *(
+            ({name: value}, f"`{name}` takes a number, got")
+            for name in ("threshold", "max_overlap")
+            for value in ("1", True, torch.ones(1), 1j)
+        ),
+        *(({"scales": s}, "`scales` takes a sequence of numbers") for s in (1.5, "1", np.array(1))),
+        ({"angles": ["a"]}, "`angles` takes a number, got 'a'"),
+        ({"subpixel": "yes"}, "`subpixel` must be True or False, got 'yes'"),
+        ({"stride": 1.0}, "`stride` takes an int or a pair of ints, got 1.0"),
+        ({"data_range": True}, "must be a positive finite number"),
     ],
 )
 def test_types(arguments, message):
     image, kernel = torch.ones(1, 9, 9), torch.ones(1, 3, 3)
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         patchsim.find(**{"image": image, "kernel": kernel, **arguments})

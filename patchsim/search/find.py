@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +14,10 @@ from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call, read
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
-from patchsim.problem import INTEGER_RANGES, IntOrPair, problem_of
+from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair
 from patchsim.search.bank import Entry, bank
-from patchsim.search.matches import Match, Matches
+from patchsim.search.best_first import Found
+from patchsim.search.matches import Match, Matches, Skipped
 from patchsim.search.subpixel import refine
 from patchsim.search.survey import Survey
 from patchsim.weights import read_weight
@@ -59,7 +62,10 @@ def find(
         neighbouring windows. Of smooth images, accurate to about 0.1 pixels under l2 and zncc.
     scales, angles : sequence of float, optional
         Look for every template in these sizes and turned by these angles, in degrees
-        counter-clockwise. Corners that a turned template leaves free don't count.
+        counter-clockwise. Corners that a turned template leaves free don't count, nor does the
+        colour of pixels whose weight is 0. What is larger than the image then, or leaves no pixel,
+        is left out, and listed in the result's `skipped`. No match reaches beyond the image: a
+        template that overhangs it by less than a stride doesn't fit.
     metric, stride, data_range, backend
         As in `similarity`.
 
@@ -73,8 +79,9 @@ def find(
     Raises
     ------
     ValueError, TypeError
-        As `similarity`, and for `k` below 1, `max_overlap` outside 0 to 1, scales that aren't
-        positive, or as many weights as there aren't templates.
+        As `similarity`, and for `k` below 1, `max_overlap` outside 0 to 1, no scales or angles,
+        scales that aren't positive, as many weights as there aren't templates, or if no template
+        fits the image in any scale and angle: it names the smallest sizes.
 
     Notes
     -----
@@ -93,34 +100,104 @@ def find(
      score x y width height
     1.0000 2 1     3      3
     """
-    if k is not None and k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}")
-    if not 0 <= max_overlap <= 1:
+    k = None if k is None else _count(k)
+    least = -math.inf if threshold is None else _number("threshold", threshold)
+    if not 0 <= (most_overlap := _number("max_overlap", max_overlap)) <= 1:
         raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
-    given = [kernel] if isinstance(kernel, Tensor) and kernel.dim() == 3 else list(kernel)
+    if not isinstance(subpixel, bool | np.bool_):
+        raise TypeError(f"`subpixel` must be True or False, got {subpixel!r}")
+    given = _templates(kernel)
     if not given:
         raise ValueError("there is no template: `kernel` is empty")
     for own in given:
-        problem_of(image, own, stride)
+        check_pair(image, own)
     image = image.detach()
-    entries = bank(_entries(kernel, given, weight), scales, angles)
-    least = -math.inf if threshold is None else threshold
+    height, width = image.shape[-2:]
+    entries, skipped = bank(
+        _entries(kernel, given, weight),
+        _numbers("scales", scales, 1.0),
+        _numbers("angles", angles, 0.0),
+        (height, width),
+    )
+    if not entries:
+        raise ValueError(_why_none_fits(skipped))
+    # No stride beyond the image leaves another window than the first.
+    down, across = as_pair("stride", stride, 1)
+    stride = min(down, height), min(across, width)
     matches = []
     for batch, own in enumerate(image if image.dim() == 4 else [image]):
         survey = Survey(_calls(own, entries, metric, stride, data_range, backend), k)
         most = survey.directs[0].furthest(least)
-        for found in survey.matches(most, max_overlap):
-            entry, direct = entries[found.template], survey.directs[found.template]
-            score = direct.score(found.distance)
+        for found in survey.matches(most, most_overlap):
+            direct = survey.directs[found.template]
+            score = float(direct.score(found.distance))
             if score < least:
                 continue
-            y, x = found.row * direct.stride[0], found.col * direct.stride[1]
-            height, width = direct.size
-            match = Match(
-                score, y, x, height, width, entry.template, entry.scale, entry.angle, batch
-            )
+            match = _match(score, found, entries[found.template], stride, batch)
             matches.append(refine(match, direct) if subpixel else match)
-    return Matches(matches)
+    return Matches(matches, skipped)
+
+
+def _match(score: float, found: Found, entry: Entry, stride: Pair, batch: int) -> Match:
+    y, x = int(found.row) * stride[0], int(found.col) * stride[1]
+    height, width = entry.kernel.shape[1:]
+    return Match(score, y, x, height, width, entry.template, entry.scale, entry.angle, batch)
+
+
+def _count(k: object) -> int:
+    """Read how many matches are wanted."""
+    if isinstance(k, bool | np.bool_) or not isinstance(k, Integral):
+        raise TypeError(f"`k` takes a whole number, or None for all matches; got {k!r}")
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1, got {k}")
+    return int(k)
+
+
+def _number(name: str, value: object) -> float:
+    """Read a number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` takes a number, got {value!r}")
+    if math.isnan(value):
+        raise ValueError(f"`{name}` takes a number, got nan")
+    return float(value)
+
+
+def _numbers(name: str, values: Iterable[float] | None, default: float) -> list[float]:
+    """Read scales or angles."""
+    if values is None:
+        return [default]
+    numbers = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise TypeError(f"`{name}` takes a sequence of numbers, such as [0.5, 1], got {values!r}")
+    numbers = list(numbers)
+    if not numbers:
+        raise ValueError(f"`{name}` is empty: leave it out, or give one number at least")
+    return [_number(name, number) for number in numbers]
+
+
+def _templates(kernel: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """List the templates, of which tensors are checked no further."""
+    if isinstance(kernel, Tensor):
+        return list(kernel) if kernel.dim() == 4 else [kernel]
+    if not isinstance(kernel, Sequence) or isinstance(kernel, str):
+        raise TypeError(
+            f"`kernel` must be a torch.Tensor, or a sequence of them; got {type(kernel).__module__}"
+            f".{type(kernel).__qualname__}; torch.as_tensor converts arrays"
+        )
+    for own in kernel:
+        if isinstance(own, Tensor) and own.dim() != 3:
+            raise ValueError(
+                f"each template of a sequence must have shape (C, h, w), got {tuple(own.shape)}"
+            )
+    return list(kernel)
+
+
+def _why_none_fits(skipped: Sequence[Skipped]) -> str:
+    """Say why, of the smallest templates."""
+    smallest = sorted(skipped, key=lambda own: math.prod(own.size))
+    reasons = list(dict.fromkeys(own.reason for own in smallest))
+    more = f"; and {len(reasons) - 3} sizes more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
 
 
 def _entries(

@@ -46,6 +46,29 @@ class Match:
         return self.x, self.y, self.x + self.width, self.y + self.height
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A template that was left out of a search, as no window can hold it.
+
+    Attributes
+    ----------
+    template : int
+        Which of the templates.
+    scale, angle : float
+        How it would have been scaled, and turned counter-clockwise in degrees.
+    size : (int, int)
+        The height and width that it would have had, in pixels.
+    reason : str
+        Why: it is larger than the image, or nothing of it is left.
+    """
+
+    template: int
+    scale: float
+    angle: float
+    size: tuple[int, int]
+    reason: str
+
+
 #: Columns of an array of matches.
 _DTYPE = np.dtype(
     [(name, "f8") for name in ("score", "y", "x")]
@@ -70,6 +93,12 @@ _COLUMNS = {
 class Matches(Sequence[Match]):
     """Matches, best first; prints as a table.
 
+    Attributes
+    ----------
+    skipped : tuple of Skipped
+        Templates, scaled and turned, that were left out of the search. Slices keep it; it doesn't
+        count when matches are compared.
+
     Examples
     --------
     >>> matches = Matches([Match(1.0, 20, 7, 10, 12), Match(0.75, 3, 40, 10, 12)])
@@ -82,8 +111,8 @@ class Matches(Sequence[Match]):
            [40.,  3., 52., 13.]])
     """
 
-    def __init__(self, matches: Iterable[Match] = ()) -> None:
-        self._matches = tuple(matches)
+    def __init__(self, matches: Iterable[Match] = (), skipped: Iterable[Skipped] = ()) -> None:
+        self._matches, self.skipped = tuple(matches), tuple(skipped)
 
     def __len__(self) -> int:
         return len(self._matches)
@@ -96,7 +125,7 @@ class Matches(Sequence[Match]):
 
     def __getitem__(self, index: int | slice) -> Match | Matches:
         if isinstance(index, slice):
-            return Matches(self._matches[index])
+            return Matches(self._matches[index], self.skipped)
         return self._matches[index]
 
     def __eq__(self, other: object) -> bool:

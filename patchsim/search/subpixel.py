@@ -39,7 +39,8 @@ def _bottom(direct: Direct, rows: list[int], cols: list[int], inside: bool) -> f
     if not inside:
         return 0.0
     before, here, after = direct.distances(np.array(rows), np.array(cols))
-    bend = before + after - 2 * here
-    if not (0 < bend < np.inf) or here > min(before, after):
+    # From the middle one, so that no rounding moves the bottom by more than half a pixel.
+    left, right = before - here, after - here
+    if not (left >= 0 and right >= 0 and 0 < left + right < np.inf):
         return 0.0
-    return float((before - after) / (2 * bend))
+    return float((left - right) / (2 * (left + right)))
