@@ -6,16 +6,16 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, tiling
+from patchsim import bounds, options, tiling
 from patchsim.backends import BACKENDS, Backend
-from patchsim.backends.base import WindowFunction
+from patchsim.backends.base import WindowFunction, Work
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
@@ -30,7 +30,10 @@ from patchsim.weights import read_weight, total_weight
 
 @dataclass(eq=False)  # frozen, it would take a microsecond more to make
 class Call:
-    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images."""
+    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images.
+
+    `memory` are the bytes that it may use.
+    """
 
     problem: Problem
     metric: AnyMetric
@@ -42,6 +45,7 @@ class Call:
     map_shape: tuple[int, ...]
     map_dtype: torch.dtype
     prepare: Callable[[Tensor], Tensor] | None
+    memory: int
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
@@ -62,7 +66,7 @@ class Call:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
-            error = self._run(function, done, backend).reshape(self.map_shape)
+            error = self._bounded(function, done, backend).reshape(self.map_shape)
         if self.prepare and reduction == "mean":
             error = converted(error, 3 + error, self.map_dtype)
         return error
@@ -126,7 +130,7 @@ class Call:
         colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
         image = colour[:, None, None].expand(1, -1, *problem.extent)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        error = self.backend.error(metric, problem, image, kernel, weight)
+        error = self.backend.bound(metric, problem, image, kernel, weight)
         found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
         return found
 
@@ -156,7 +160,32 @@ class Call:
     ) -> Tensor:
         weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
         steps, tensors = (self.prepare, function, finish), (self.image, self.kernel, weight)
-        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
+        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors, self.memory)
+
+    def _bounded(
+        self, function: Callable[..., Tensor], finish: Callable[[Tensor], Tensor], backend: Backend
+    ) -> Tensor:
+        """Bound errors by tiles that may be smaller than those of `_run`.
+
+        But what is alike for all windows of one of these is that of the whole tile.
+        """
+        problem, metric, alike = self.problem, self.metric.summed, self.backend.alike
+        weight = None if self.weight is None else self.weight.to(problem.value_dtype)
+        bounding, tensors = _bounding(backend), (self.image, self.kernel, weight)
+        if alike is None or problem.value_range is not None or problem.batch == 0:
+            steps = self.prepare, function, finish
+            return tiling.run(steps, bounding, metric, problem, tensors, self.memory)
+        shape = problem.batch, problem.templates, *problem.map_size
+        errors = torch.empty(shape, dtype=torch.float64, device=problem.device)
+        kernel = self.kernel.to(problem.value_dtype)
+        for tile, part, patch in tiling.pieces(backend, metric, problem, self.image, self.prepare):
+            own = part
+            if isinstance(self.metric, Statistic) and weight is not None:
+                own = replace(part, dtype=torch.float64)
+            more = partial(function, alike=alike(metric, own, patch, kernel, weight))
+            given, into = (patch, kernel, weight), errors[tile[0], :, tile[1], tile[2]]
+            tiling.run((None, more, finish), bounding, metric, part, given, self.memory // 2, into)
+        return errors
 
     def _adapted(
         self,
@@ -199,6 +228,7 @@ class _Error:
         image: Tensor,
         kernel: Tensor,
         weight: Tensor | None,
+        alike: Tensor | float = 0.0,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.largest
@@ -206,7 +236,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight),
+                self.backend.error(metric, problem, image, kernel, weight) + alike,
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)
@@ -214,6 +244,18 @@ class _Error:
 
 def _as_it_is(error: Tensor) -> Tensor:
     return error
+
+
+@lru_cache(maxsize=256)
+def _bounding(backend: Backend) -> Backend:
+    """Make a backend whose tiles are such that their errors can be bounded."""
+
+    def work(problem: Problem, metric: Metric) -> Work:
+        # Those of a statistic are computed from its map's.
+        whole = backend.work(problem, metric)
+        return replace(whole, bytes=whole.bytes + bounds.memory(problem))
+
+    return replace(backend, work=work, windows=None, prepare=None, parallel=False)
 
 
 Geometry = tuple[IntOrPair, Padding, IntOrPair]
@@ -261,7 +303,8 @@ def read(
         )
     shape = (*leading, *problem.map_size)
     tensors = image, kernel, weight
-    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare)
+    more = data_range, shape, map_dtype, prepare, options.max_memory
+    return Call(problem, chosen, runner, *tensors, *more)
 
 
 def _preparation(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, local
 from typing import Any
@@ -26,6 +27,16 @@ def count_threads() -> int:
     if torch.compiler.is_compiling():  # which can't read it
         return 1
     return getattr(_here, "count", 0) or torch.get_num_threads()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this thread count as one of several, each of which works by itself."""
+    before, _here.count = getattr(_here, "count", 0), 1
+    try:
+        yield
+    finally:
+        _here.count = before
 
 
 def sharing(operations: int) -> int:

@@ -28,6 +28,9 @@ from patchsim.problem import Problem
 Tile = tuple[slice, slice, slice]
 
 
+#: Bytes for each number that is prepared: those of float64, and of the steps to it.
+PREPARED = 48
+
 #: What is done to the image, if anything; the window function; and what is done to its sums.
 Steps = tuple[Callable[[Tensor], Tensor] | None, WindowFunction, Callable[[Tensor], Tensor]]
 
@@ -38,17 +41,19 @@ def run(
     metric: Metric,
     problem: Problem,
     tensors: tuple[Tensor, Tensor, Tensor | None],
+    memory: int,
+    into: Tensor | None = None,
 ) -> Tensor:
     """Compute ``finish(function(prepare(image), ...))`` over the tiles that `backend` needs.
 
     `tensors` are image (B, C, H, W), kernel (N, C', h, w) and weight (N, C', h, w) or None, where
-    C' channels are prepared of C. Returns the map, (B, N, Ho, Wo), or as many maps as there are of
-    a tile.
+    C' channels are prepared of C. `memory` are the bytes to stay within. Returns the map,
+    (B, N, Ho, Wo), or as many maps as there are of a tile; puts it `into` a tensor if there is one.
     """
     (prepare, function, finish), (image, kernel, weight) = steps, tensors
     if problem.batch == 0:
         return finish(kernel.new_empty((0, problem.templates, *problem.map_size)))
-    size = tile_size(backend, metric, problem, options.max_memory)
+    size = tile_size(backend, metric, problem, memory)
     # What a backend keeps for all tiles, it keeps for an object of this call's own.
     own = _values(kernel, problem)
     kernel = own.view(kernel.shape) if backend.prepare else own
@@ -57,13 +62,13 @@ def run(
         values = _values(prepare(patch) if prepare else patch, problem)
         return finish(function(metric, part, values, kernel, weight))
 
-    if size == (problem.batch, *problem.map_size):
+    if size == (problem.batch, *problem.map_size) and into is None:
         if not any(problem.pads) and not any(problem.overhang):
             return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
     inference, lock = torch.is_inference_mode_enabled(), Lock()
-    output: list[Tensor] = []
+    output = [] if into is None else [into]
 
     def fill(tile: Tile) -> None:
         part = _part(problem, *(s.stop - s.start for s in tile))
@@ -112,7 +117,6 @@ def _side_by_side(backend: Backend, problem: Problem) -> bool:
     return backend.parallel and jit.usable(problem)
 
 
-@lru_cache(maxsize=512)
 def tile_size(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int
 ) -> tuple[int, int, int]:
@@ -120,6 +124,13 @@ def tile_size(
 
     And until it has no more windows than the backend wishes for.
     """
+    return _tile_size(backend, metric, problem, max_memory, threads.count_threads())
+
+
+@lru_cache(maxsize=512)
+def _tile_size(
+    backend: Backend, metric: Metric, problem: Problem, max_memory: int, count: int
+) -> tuple[int, int, int]:
     batch, (rows, cols) = problem.batch, problem.map_size
     wished = backend.windows(problem, metric) if backend.windows else batch * rows * cols
     whole = batch * rows * cols
@@ -128,10 +139,12 @@ def tile_size(
         windows = batch * rows * cols
         if windows > max(1, wished):
             return False
-        together = threads.count_threads() if _side_by_side(backend, problem) else 1
-        together = together if windows < whole else 1
-        needed = _bytes(backend, metric, _part(problem, batch, rows, cols))
-        return together * needed <= max_memory
+        if windows < whole and _side_by_side(backend, problem):
+            with threads.alone():
+                needed = count * _needed(backend, metric, problem, (batch, rows, cols))
+        else:
+            needed = _needed(backend, metric, problem, (batch, rows, cols))
+        return needed <= max_memory
 
     while not fits() and (batch, rows, cols) != (1, 1, 1):
         if batch > 1:
@@ -143,10 +156,19 @@ def tile_size(
     return batch, rows, cols
 
 
-def _bytes(backend: Backend, metric: Metric, problem: Problem) -> int:
-    """Estimate the memory of a tile; to prepare it takes four copies in float64."""
-    prepared = problem.batch * problem.channels * math.prod(problem.image_size)
-    return backend.work(problem, metric).bytes + 32 * prepared * (metric.prepare is not None)
+def _needed(
+    backend: Backend, metric: Metric, problem: Problem, size: tuple[int, int, int]
+) -> int:
+    """Estimate the memory of a tile: what the backend takes, and what is made for it.
+
+    That is the tile's image, if it is completed with zeros, converted or prepared.
+    """
+    part = _part(problem, *size)
+    pixels = part.batch * part.channels * math.prod(part.image_size)
+    own = problem.dtype.itemsize * (any(problem.pads) or any(problem.overhang))
+    own += problem.value_dtype.itemsize * (problem.value_dtype is not problem.dtype)
+    own += PREPARED * (metric.prepare is not None)
+    return backend.work(part, metric).bytes + own * pixels
 
 
 def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> Work:
@@ -158,6 +180,21 @@ def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) ->
     tiles = math.prod(-(-length // step) for length, step in lengths)
     whole = backend.work(problem, metric)
     return dataclasses.replace(whole, steps=whole.steps * tiles)
+
+
+def pieces(
+    backend: Backend,
+    metric: Metric,
+    problem: Problem,
+    image: Tensor,
+    prepare: Callable[[Tensor], Tensor] | None,
+) -> Iterator[tuple[Tile, Problem, Tensor]]:
+    """Yield the tiles that `run` computes, their problems and their images."""
+    size = tile_size(backend, metric, problem, options.max_memory)
+    for tile in _tiles(problem, size):
+        patch = _cut(image, problem, tile)
+        part = _part(problem, *(s.stop - s.start for s in tile))
+        yield tile, part, _values(prepare(patch) if prepare else patch, problem)
 
 
 def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
@@ -176,7 +213,7 @@ def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
 def _refusals(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> list[str]:
     reasons = backend.refuse(problem, metric)
     if not reasons and problem.batch:
-        needed = _bytes(backend, metric, _part(problem, 1, 1, 1))
+        needed = _needed(backend, metric, problem, (1, 1, 1))
         if needed > max_memory:
             reasons = [
                 f"one window takes it {needed} bytes, more than patchsim.options.max_memory "
