@@ -156,9 +156,7 @@ def _tile_size(
     return batch, rows, cols
 
 
-def _needed(
-    backend: Backend, metric: Metric, problem: Problem, size: tuple[int, int, int]
-) -> int:
+def _needed(backend: Backend, metric: Metric, problem: Problem, size: tuple[int, int, int]) -> int:
     """Estimate the memory of a tile: what the backend takes, and what is made for it.
 
     That is the tile's image, if it is completed with zeros, converted or prepared.

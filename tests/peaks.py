@@ -91,7 +91,11 @@ def affordable(own: dict) -> bool:
     )
     sums = windows * own["batch"] * own["templates"]
     taps = sums * own["channels"] * math.prod(own["kernel"])
-    slow = 2e9 if own["call"] == "gradient" or own["weight"] or own["metric"] == "intersection" else 2e10
+    slow = (
+        2e9
+        if own["call"] == "gradient" or own["weight"] or own["metric"] == "intersection"
+        else 2e10
+    )
     return taps < min(slow, AFFORDABLE.get(own["backend"], math.inf)) and sums < 3e7
 
 
