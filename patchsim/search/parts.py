@@ -81,9 +81,11 @@ def held(problem: Problem, metric: AnyMetric, *, dense: bool = False) -> int:
     each = size * (2 if isinstance(metric, Statistic) else 1) + 3
     each += CANDIDATE * dense
     pixels = math.prod(problem.image_size)
-    own = problem.value_dtype.itemsize + (PREPARED if metric.prepare else 0)
+    own = PREPARED if metric.prepare else 0
+    if problem.value_range is None:  # copied in a row, and its channels added
+        own += problem.value_dtype.itemsize + 8 // problem.channels
     windows = problem.templates * math.prod(problem.map_size)
-    return each * windows + pixels * (8 + own * problem.channels)
+    return each * windows + own * pixels * problem.channels
 
 
 @dataclass
