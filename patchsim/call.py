@@ -52,9 +52,10 @@ class Call:
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, Score(self.map_dtype, similarity))
             return self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
-        output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
-        output = output.reshape(self.map_shape)
-        return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
+        finish: Callable[[Tensor], Tensor] = self.finish(reduction, similarity)
+        if self.prepare and reduction == "mean":
+            finish = _converting(finish, self.map_dtype)
+        return self._run(self.backend.run, finish, self.backend).reshape(self.map_shape)
 
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
@@ -65,11 +66,10 @@ class Call:
         else:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
+            if self.prepare and reduction == "mean":
+                done = partial(_converted, self.map_dtype)
         with torch.no_grad():
-            error = self._bounded(function, done, backend).reshape(self.map_shape)
-        if self.prepare and reduction == "mean":
-            error = converted(error, 3 + error, self.map_dtype)
-        return error
+            return self._bounded(function, done, backend).reshape(self.map_shape)
 
     def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
@@ -244,6 +244,18 @@ class _Error:
 
 def _as_it_is(error: Tensor) -> Tensor:
     return error
+
+
+def _converted(dtype: torch.dtype, error: Tensor) -> Tensor:
+    """Add the rounding of a map that is converted."""
+    return converted(error, 3 + error, dtype)
+
+
+def _converting(
+    finish: Callable[[Tensor], Tensor], dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """Convert what a function returns, which for a whole map would take more memory."""
+    return lambda sums: finish(sums).to(dtype)
 
 
 @lru_cache(maxsize=256)

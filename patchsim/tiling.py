@@ -63,7 +63,7 @@ def run(
         return finish(function(metric, part, values, kernel, weight))
 
     if size == (problem.batch, *problem.map_size) and into is None:
-        if not any(problem.pads) and not any(problem.overhang):
+        if _as_it_lies(problem):
             return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
@@ -74,9 +74,12 @@ def run(
         part = _part(problem, *(s.stop - s.start for s in tile))
         _prepare(backend, metric, part, kernel, lock)
         if problem.grad:
-            # The autograd graph would hold the temporaries of all tiles: recompute them instead.
-            patch = _cut(image, problem, tile)
-            piece = checkpoint(compute, patch, kernel, part, use_reentrant=False)
+            # The autograd graph would hold the temporaries of all tiles: recompute them instead,
+            # and what is cut out, too, which may be a copy.
+            def cut(image: Tensor, kernel: Tensor) -> Tensor:
+                return compute(_cut(image, problem, tile), kernel, part)
+
+            piece = checkpoint(cut, image, kernel, use_reentrant=False)
         else:
             with torch.inference_mode(inference), torch.set_grad_enabled(False):
                 piece = compute(_cut(image, problem, tile), kernel, part)
@@ -228,6 +231,14 @@ def _part(problem: Problem, batch: int, rows: int, cols: int) -> Problem:
         (cols - 1) * problem.stride[1] + problem.extent[1],
     )
     return dataclasses.replace(problem, batch=batch, image_size=size, pads=(0, 0, 0, 0))
+
+
+def _as_it_lies(problem: Problem) -> bool:
+    """Tell whether nothing is to be added to an image, nor much of it lies beyond all windows."""
+    if any(problem.pads) or any(problem.overhang):
+        return False
+    far = any(step > reach for step, reach in zip(problem.stride, problem.extent, strict=True))
+    return not far
 
 
 def _whole(problem: Problem) -> Tile:

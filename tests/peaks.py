@@ -13,6 +13,7 @@ import math
 import os
 import random
 import re
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +29,8 @@ from patchsim.problem import INTEGER_RANGES
 
 STATUS = Path("/proc/self/status")
 DTYPES = ("float32", "float32", "uint8", "uint8", "float64", "float16", "bfloat16", "int16", "bool")
+#: Seconds that a problem may take, which is measured at the second call; small tiles are slow.
+SECONDS = 20
 #: What users call; "gradient" is a map with its gradients by image and template.
 CALLS = ("similarity", "similarity", "distance", "sum", "error_bound", "gradient", "find", "find")
 #: Taps of all windows that a backend computes in a few seconds, at most.
@@ -44,7 +47,7 @@ def draw(choice: random.Random, side: int) -> dict:
         "metric": metric,
         "dtype": choice.choice(DTYPES),
         "backend": choice.choice(["auto", "auto", *named]),
-        "budget": 2 ** choice.randint(22, 28),
+        "budget": 2 ** choice.choice([22, 22, 23, 24, 24, 25, 26, 27, 28]),
         "threads": choice.choice([1, 2, 4, 8]),
         "batch": choice.choice([1, 1, 1, 3]) if call != "find" else 1,
         "channels": 3 if metric == "hsv" else choice.choice([1, 1, 3, 4]),
@@ -194,7 +197,12 @@ def measure(own: dict) -> int | None:
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     result = call()
-    return resident("VmHWM") - before - size_of(result) - own["budget"]
+    more = 0
+    if own["call"] == "gradient":
+        # Beside the gradients, autograd holds those of a tile, as large, and their sums; and of
+        # the map two copies.
+        more = 2 * sum(t.numel() * max(4, t.element_size()) for t in result)
+    return resident("VmHWM") - before - size_of(result) - own["budget"] - more
 
 
 def forked(own: dict) -> dict:
@@ -203,6 +211,7 @@ def forked(own: dict) -> dict:
     child = os.fork()
     if child == 0:
         os.close(read)
+        signal.alarm(SECONDS)
         try:
             own["beyond"] = measure(own)
         except BaseException:
@@ -214,19 +223,23 @@ def forked(own: dict) -> dict:
     with os.fdopen(read) as pipe:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        return own | {"refused": f"it takes more than {SECONDS} seconds"}
     return json.loads(text) if text else own | {"error": f"ended with status {status}"}
 
 
-def main(seed: int, count: int, side: int) -> None:
-    """Draw problems and measure each."""
+def main(seed: int, count: int, side: int, calls: str = "") -> None:
+    """Draw problems until so many aren't refused, and measure each."""
     torch.set_num_threads(1)  # threads don't survive a fork
     choice = random.Random(seed)
-    for _ in range(count):
+    while count:
         own = draw(choice, side)
-        while not affordable(own):
-            own = draw(choice, side)
-        print(json.dumps(forked(own)), flush=True)
+        if affordable(own) and (not calls or own["call"] in calls.split(",")):
+            found = forked(own)
+            count -= "refused" not in found
+            sys.stdout.write(json.dumps(found) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:4]), *sys.argv[4:])
