@@ -315,8 +315,8 @@ def read(
         )
     shape = (*leading, *problem.map_size)
     tensors = image, kernel, weight
-    more = data_range, shape, map_dtype, prepare, options.max_memory
-    return Call(problem, chosen, runner, *tensors, *more)
+    memory = options.max_memory
+    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare, memory)
 
 
 def _preparation(

@@ -72,10 +72,13 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
         helper.result()
 
 
-def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
-    """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself."""
+def each(work: Callable[[Any], None], jobs: Sequence[Any], most: int) -> None:
+    """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself.
+
+    At most so many at a time.
+    """
     threads = count_threads()
-    if threads == 1 or len(jobs) == 1:
+    if min(threads, most, len(jobs)) == 1:
         for job in jobs:
             work(job)
         return
@@ -85,7 +88,7 @@ def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         for job in remaining:
             work(job)
 
-    workers = [_single_threaded(threads).submit(loop) for _ in range(threads)]
+    workers = [_single_threaded(threads).submit(loop) for _ in range(min(threads, most))]
     for worker in workers:
         worker.result()
 

@@ -53,7 +53,7 @@ def run(
     (prepare, function, finish), (image, kernel, weight) = steps, tensors
     if problem.batch == 0:
         return finish(kernel.new_empty((0, problem.templates, *problem.map_size)))
-    size = tile_size(backend, metric, problem, memory)
+    size, together = _tiling(backend, metric, problem, memory, threads.count_threads())
     # What a backend keeps for all tiles, it keeps for an object of this call's own.
     own = _values(kernel, problem)
     kernel = own.view(kernel.shape) if backend.prepare else own
@@ -89,12 +89,7 @@ def run(
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
-    tiles = list(_tiles(problem, size))
-    if _side_by_side(backend, problem):
-        threads.each(fill, tiles)
-    else:
-        for tile in tiles:
-            fill(tile)
+    threads.each(fill, list(_tiles(problem, size)), together)
     return output[0]
 
 
@@ -123,17 +118,35 @@ def _side_by_side(backend: Backend, problem: Problem) -> bool:
 def tile_size(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int
 ) -> tuple[int, int, int]:
-    """Halve the batch, then the rows, then the columns until a tile fits the memory budget.
+    """Choose how many images, rows and columns of windows a tile has: see `_tiling`."""
+    size, _ = _tiling(backend, metric, problem, max_memory, threads.count_threads())
+    return size
 
-    And until it has no more windows than the backend wishes for.
-    """
-    return _tile_size(backend, metric, problem, max_memory, threads.count_threads())
+
+#: Windows in a tile below which fewer tiles are computed at a time, so that there is room for more.
+FEWEST = 2**14
 
 
 @lru_cache(maxsize=512)
-def _tile_size(
+def _tiling(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int, count: int
+) -> tuple[tuple[int, int, int], int]:
+    """Choose the size of tiles, and how many of them so many threads compute at a time."""
+    together = count if _side_by_side(backend, problem) else 1
+    size = _fitting(backend, metric, problem, max_memory, together)
+    while together > 1 and math.prod(size) < FEWEST:
+        together //= 2
+        size = _fitting(backend, metric, problem, max_memory, together)
+    return size, together
+
+
+def _fitting(
+    backend: Backend, metric: Metric, problem: Problem, max_memory: int, together: int
 ) -> tuple[int, int, int]:
+    """Halve the batch, then the rows, then the columns until so many tiles fit the memory budget.
+
+    And until one has no more windows than the backend wishes for.
+    """
     batch, (rows, cols) = problem.batch, problem.map_size
     wished = backend.windows(problem, metric) if backend.windows else batch * rows * cols
     whole = batch * rows * cols
@@ -142,9 +155,9 @@ def _tile_size(
         windows = batch * rows * cols
         if windows > max(1, wished):
             return False
-        if windows < whole and _side_by_side(backend, problem):
+        if windows < whole and together > 1:
             with threads.alone():
-                needed = count * _needed(backend, metric, problem, (batch, rows, cols))
+                needed = together * _needed(backend, metric, problem, (batch, rows, cols))
         else:
             needed = _needed(backend, metric, problem, (batch, rows, cols))
         return needed <= max_memory

@@ -16,7 +16,7 @@ from patchsim.backends.base import Backend, Work
 from patchsim.bounds import Flat
 from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
-from patchsim.sums import algebra, overlap_save
+from patchsim.sums import algebra, box, overlap_save
 from patchsim.sums.box import Array, additions
 from patchsim.sums.recipe import read
 
@@ -36,11 +36,17 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
         return True
     if not _fits(metric, problem):
         return False
-    points = math.prod(overlap_save.tile(problem))
-    if _error_of_any(metric, problem, points) < 0.5:
+    if _rounds_any_well(metric, problem):
         return True
+    points = math.prod(overlap_save.tile(problem))
     centred = kernel.numpy() - float(algebra.middle(problem, kernel, metric))
     return _error_of_terms(metric, problem, points, lambda g: _norms(g(centred))) < 0.5
+
+
+def _rounds_any_well(metric: Metric, problem: Problem) -> bool:
+    """Tell whether they do, whatever the template."""
+    points = math.prod(overlap_save.tile(problem))
+    return _fits(metric, problem) and _error_of_any(metric, problem, points) < 0.5
 
 
 @lru_cache(maxsize=512)
@@ -267,7 +273,8 @@ def _error_of_integers(problem: Problem, image: Tensor, kernel: Tensor) -> float
 STRIP, SPECTRA = 2**19, 2**23
 
 #: ‖p‖₂ and ‖p‖₁ of images, or bounds on them; ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂ of templates, (N,) each.
-OfImages, OfTemplates = tuple[float, float], tuple[Array, Array, Array]
+OfImages = tuple[float, float]
+OfTemplates = tuple[Array, Array, Array]
 
 
 def strips(image: Tensor) -> Iterator[Tensor]:
@@ -394,15 +401,17 @@ def work(problem: Problem, metric: Metric) -> Work:
     crosses, exact = metric.expansion.crosses, problem.value_range is not None
     itemsize = overlap_save.itemsize(problem)
     steps = 100 + 4 * problem.templates
+    pixels = problem.batch * problem.channels * math.prod(problem.image_size)
     if overlap_save.can(metric, problem):
-        pixels = problem.batch * problem.channels * math.prod(problem.image_size)
         # Beside the tiles: dividing a window's sums, and a pixel's part in sums over boxes.
         per_window, per_pixel = (50, 30) if itemsize == 4 else (70, 20)
         operations = crosses * math.ceil(overlap_save.effort(problem))
         operations += per_window * windows + per_pixel * pixels
         memory = 2 * windows + problem.batch * rows * cols + pixels * (not exact)
-        memory += overlap_save.memory(problem, crosses)
-        return Work(operations, itemsize * memory, steps)
+        memory = itemsize * (memory + overlap_save.memory(problem, crosses)) + box.memory(problem)
+        if exact and not _rounds_any_well(metric, problem):
+            memory = max(memory, _memory_by_terms(problem))
+        return Work(operations, memory, steps)
     points = math.prod(_transform_size(problem))
     spectra = problem.channels * problem.templates
     transforms = problem.batch * (crosses * problem.channels + problem.templates)
@@ -411,8 +420,20 @@ def work(problem: Problem, metric: Metric) -> Work:
     operations = points * (transforms * transform + 12 * crosses * problem.batch * spectra)
     planes = problem.batch * problem.channels * points
     saved = 2 * problem.grad * problem.templates
-    memory = (8 + saved) * planes + 2 * problem.channels * points + 5 * windows
-    return Work(operations + 20 * windows, itemsize * memory, steps)
+    memory = itemsize * ((8 + saved) * planes + 2 * problem.channels * points + 5 * windows)
+    if overlap_save.plain(problem):
+        memory = _memory_by_terms(problem)
+    return Work(operations + 20 * windows, memory, steps)
+
+
+def _memory_by_terms(problem: Problem) -> int:
+    """Estimate the bytes of terms one by one, each by tiles; those of integers may be split."""
+    exact, itemsize = problem.value_range is not None, overlap_save.itemsize(problem)
+    pixels = problem.batch * problem.channels * math.prod(problem.image_size)
+    windows = problem.batch * problem.templates * math.prod(problem.map_size)
+    memory = (12 if exact else 6) * pixels + (10 if exact else 5) * windows
+    memory += 4 * pixels // problem.channels
+    return itemsize * (memory + overlap_save.memory(problem, 1))
 
 
 #: Effort (see `overlap_save`), and sums of all templates, beyond which it pays to hand a band to

@@ -146,8 +146,11 @@ class Search:
     def free(self, windows: Windows) -> Windows:
         """Leave out those that a match suppresses already."""
         suppression = self.suppression(windows)
+        reach = int(self.sizes[:, 0].max()) // self.stride[0] + 1
+        rows = (windows.row[0] - reach, windows.row[-1] + reach) if len(windows) else (0, 0)
         for own in self.found:
-            suppression.keep(own.template, own.row, own.col)
+            if rows[0] <= own.row <= rows[1]:
+                suppression.keep(own.template, own.row, own.col)
         return windows[~suppression.blocked]
 
     def suppression(self, windows: Windows) -> Suppression:
@@ -160,7 +163,8 @@ class Search:
         return best_first(windows, measure, self.suppression(windows), count, most)
 
 
-_NONE = Windows(*(np.empty(0, np.int64) for _ in range(3)), np.empty(0))
+_NOWHERE = np.empty(0, np.int64)
+_NONE = Windows(_NOWHERE, _NOWHERE, _NOWHERE, np.empty(0))
 
 
 class _Slab:
@@ -189,8 +193,7 @@ class _Slab:
 
     def picks(self) -> list[Found]:
         """Return the matches among them."""
-        pool = joined([self.pool])
-        return self.search.greedy(pool, self.search.wanted, self.limit[0])
+        return self.search.greedy(self.pool, self.search.wanted, self.limit[0])
 
     def _visit(self, part: Part, *, sparse: bool) -> bool:
         """Measure what is near in a part, or tell that there is too much."""
@@ -219,10 +222,7 @@ class _Slab:
         self.seeds = seeds
 
     def _add(self, windows: Windows) -> None:
-        parts = [self.pool, windows]
-        self.pool = Windows(
-            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in _FIELDS)
-        )
+        self.pool = joined([self.pool, windows])
         self._lower(self.limit)
         if len(self.pool) > self.search.room:
             own = self.pool
@@ -242,9 +242,6 @@ class _Slab:
             same &= values == last
         if not (before | same).all():
             self.pool = own[before | same]
-
-
-_FIELDS = dataclasses.fields(Windows)
 
 
 def _moved(windows: Windows, rows: int) -> Windows:

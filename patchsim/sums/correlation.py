@@ -21,7 +21,7 @@ from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
 from patchsim.sums import overlap_save
 from patchsim.sums.algebra import Correlate
-from patchsim.sums.box import box_sum
+from patchsim.sums.box import Array, box_sum
 
 #: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
 Terms = Iterable[tuple[Tensor, Tensor]]
@@ -73,12 +73,13 @@ def transforms_error(
     total = np.zeros(len(kernel))
     if _cheapest(problem) is fft.correlate:
         weights = torch.ones_like(kernel) if weight is None else weight
-        taps, images, kernels = _finite(kernel.detach()), {}, {}
+        taps, images = _finite(kernel.detach()), dict[int, Array]()
+        kernels: dict[int, tuple[Problem, fft.OfTemplates]] = {}
         # Strip by strip, of which all groups are made once.
         for strip in fft.strips(image.detach()):
             terms, _ = expand(_finite(strip), taps, weights)
             for number, (part, f, g) in enumerate(_grouped(problem, terms)):
-                images[number] = images.get(number, 0) + fft.squares_and_sums(f)
+                images[number] = images.get(number, np.zeros(())) + fft.squares_and_sums(f)
                 if number not in kernels:
                     kernels[number] = part, fft.norms_of_templates(g)
         for number, (part, norms) in kernels.items():
