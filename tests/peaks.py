@@ -2,7 +2,9 @@
 
 ``python tests/peaks.py SEED COUNT SIDE`` draws so many problems, with images of at most SIDE pixels
 a side, and prints a line of JSON for each: what was drawn, and bytes at the peak of memory beyond
-input, output and budget. A small parent has imported everything and forks a child for each problem.
+input, output and budget. Without arguments it reads problems, a line each, of which only what
+differs from `PLAIN` need be told. A small parent has imported everything and forks a child for each
+problem.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import math
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import traceback
@@ -29,7 +32,30 @@ from patchsim.problem import INTEGER_RANGES
 
 STATUS = Path("/proc/self/status")
 DTYPES = ("float32", "float32", "uint8", "uint8", "float64", "float16", "bfloat16", "int16", "bool")
-#: Seconds that a problem may take, which is measured at the second call; small tiles are slow.
+PLAIN = {
+    "call": "similarity",
+    "metric": "l1",
+    "dtype": "float32",
+    "backend": "auto",
+    "budget": 2**24,
+    "threads": 2,
+    "batch": 1,
+    "channels": 1,
+    "templates": 1,
+    "image": [600, 600],
+    "kernel": [16, 16],
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "weight": None,
+    "layout": "plain",
+    "values": "noise",
+    "seed": 0,
+    "k": 3,
+    "threshold": None,
+    "sizes": 1,
+}
+#: Seconds of a processor that a problem may take; small tiles are slow.
 SECONDS = 20
 #: What users call; "gradient" is a map with its gradients by image and template.
 CALLS = ("similarity", "similarity", "distance", "sum", "error_bound", "gradient", "find", "find")
@@ -211,7 +237,7 @@ def forked(own: dict) -> dict:
     child = os.fork()
     if child == 0:
         os.close(read)
-        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         try:
             own["beyond"] = measure(own)
         except BaseException:
@@ -223,23 +249,41 @@ def forked(own: dict) -> dict:
     with os.fdopen(read) as pipe:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
         return own | {"refused": f"it takes more than {SECONDS} seconds"}
     return json.loads(text) if text else own | {"error": f"ended with status {status}"}
 
 
 def main(seed: int, count: int, side: int, calls: str = "") -> None:
     """Draw problems until so many aren't refused, and measure each."""
-    torch.set_num_threads(1)  # threads don't survive a fork
     choice = random.Random(seed)
     while count:
         own = draw(choice, side)
         if affordable(own) and (not calls or own["call"] in calls.split(",")):
-            found = forked(own)
+            found = report(own)
             count -= "refused" not in found
-            sys.stdout.write(json.dumps(found) + "\n")
-            sys.stdout.flush()
+
+
+def report(own: dict) -> dict:
+    """Measure a problem and print what was found."""
+    found = forked(own)
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+    return found
+
+
+def read(line: str) -> dict:
+    """Read a problem; an int stands for a pair."""
+    own = PLAIN | json.loads(line)
+    for name in ("stride", "padding"):
+        own[name] = [own[name]] * 2 if isinstance(own[name], int) else own[name]
+    return own
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]), *sys.argv[4:])
+    torch.set_num_threads(1)  # threads don't survive a fork
+    if len(sys.argv) > 1:
+        main(*map(int, sys.argv[1:4]), *sys.argv[4:])
+    else:
+        for line in sys.stdin:
+            report(read(line))
