@@ -50,7 +50,8 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
     What these share in turn, each of them does alone. Blocks are multiples of `multiple`, but for
     the last; `operations` is the whole work's size.
     """
-    threads = min(sharing(operations), -(-count // multiple))
+    every = sharing(operations)
+    threads = min(every, -(-count // multiple))
     if threads <= 1:
         work(0, count)
         return
@@ -66,7 +67,8 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
         finally:
             _here.count = before
 
-    helpers = [_pool(threads - 1).submit(loop) for _ in range(threads - 1)]
+    # One pool, however many of its threads have work: each keeps memory of its own.
+    helpers = [_pool(every - 1).submit(loop) for _ in range(threads - 1)]
     loop()
     for helper in helpers:
         helper.result()
