@@ -1,7 +1,6 @@
 """Memory beyond input and output stays under `patchsim.options.max_memory`."""
 
 import json
-import math
 import random
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 import patchsim
-from patchsim import threads
+from patchsim import threads, tiling
 from patchsim.backends import BACKENDS
 from patchsim.metrics import METRICS, Statistic
 from patchsim.problem import problem_of
@@ -69,15 +68,20 @@ def test_many_random_problems_stay_within_the_budget():
     assert_within(peaks(str(random.randrange(2**31)), "300", "3000"))
 
 
-def test_as_many_tiles_as_threads_fit(monkeypatch):
-    image, kernel = torch.rand(1, 1, 1500, 1500), torch.rand(1, 1, 16, 16)
-    problem, backend, metric = problem_of(image, kernel), BACKENDS["fused"], METRICS["l1"]
-    sizes = {}
-    for count in (1, 8, 1):
-        monkeypatch.setattr(threads, "count_threads", lambda count=count: count)
-        sizes.setdefault(count, set()).add(tile_size(backend, metric, problem, 48 * 2**20))
-    assert len(sizes[1]) == 1
-    assert math.prod(*sizes[8]) < math.prod(*sizes[1])
+def test_tiles_fit_whatever_the_number_of_threads():
+    image, kernel = torch.rand(1, 3, 1500, 1500), torch.rand(1, 3, 64, 64)
+    problem, backend, metric = problem_of(image, kernel), BACKENDS["fft"], METRICS["l2"]
+    before, budget = torch.get_num_threads(), 24 * 2**20
+    try:
+        for count in (1, 8, 1):
+            torch.set_num_threads(count)
+            size = tile_size(backend, metric, problem, budget)
+            assert size == tiling._tiling(backend, metric, problem, budget, count)[0]
+            _, together = tiling._tiling(backend, metric, problem, budget, count)
+            with threads.alone():
+                assert together * tiling._needed(backend, metric, problem, size) <= budget
+    finally:
+        torch.set_num_threads(before)
 
 
 def _tests():
