@@ -22,7 +22,7 @@ from patchsim import threads
 from patchsim.kernels import passes
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
-from patchsim.sums import algebra
+from patchsim.sums import algebra, box
 from patchsim.sums.box import Array, box_sum
 from patchsim.sums.slide import Planes
 
@@ -135,6 +135,17 @@ def _rounded(
     error = _SAFETY * (gamma(roundings, info.eps / 2) * magnitude + underflow)
     # A difference may overflow before a small weight makes it less.
     return where((magnitude < info.max) & (plain < info.max), error)
+
+
+def memory(problem: Problem) -> int:
+    """Estimate the bytes that it takes to bound errors of windows: a few copies in float64.
+
+    Of the image and the templates, and more of the map.
+    """
+    pixels = problem.batch * math.prod(problem.image_size)
+    maps = problem.batch * problem.templates * math.prod(problem.map_size)
+    copies = 6 * (pixels * problem.channels + problem.templates * problem.taps) + 4 * pixels
+    return 8 * (copies + 16 * maps) + box.memory(problem)
 
 
 def where(safe: Numbers, error: Numbers) -> Numbers:

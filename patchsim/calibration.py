@@ -73,7 +73,8 @@ def _time(backend: Backend, problem: Problem, metric: Metric) -> float:
     def call() -> float:
         start = time.perf_counter()
         steps = None, backend.run, torch.clone
-        tiling.run(steps, backend, metric, problem, (image, kernel, None))
+        tensors = image, kernel, None
+        tiling.run(steps, backend, metric, problem, tensors, options.max_memory)
         return time.perf_counter() - start
 
     call()

@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from numbers import Real
 from typing import TypeVar
 
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, tiling
+from patchsim import bounds, options, tiling
 from patchsim.backends import BACKENDS, Backend
-from patchsim.backends.base import WindowFunction
+from patchsim.backends.base import WindowFunction, Work
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score
 from patchsim.kernels.definition import checked, exact
@@ -32,7 +32,10 @@ from patchsim.weights import read_weight, sparing, total_weight, without_uncount
 
 @dataclass(eq=False)  # frozen, it would take a microsecond more to make
 class Call:
-    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images."""
+    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images.
+
+    `memory` are the bytes that it may use.
+    """
 
     problem: Problem
     metric: AnyMetric
@@ -45,6 +48,7 @@ class Call:
     map_dtype: torch.dtype
     prepare: Callable[[Tensor], Tensor] | None
     dtype: torch.dtype  # that the data range is of
+    memory: int
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
@@ -52,9 +56,8 @@ class Call:
             backend = self._adapted(reduction, self._score(similarity))
             maps = self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
             return maps.to(self.map_dtype)
-        output = self._run(self.backend.run, self.finish(reduction, similarity), self.backend)
-        output = output.reshape(self.map_shape)
-        return output.to(self.map_dtype) if self.prepare and reduction == "mean" else output
+        finish = self.finish(reduction, similarity)
+        return self._run(self.backend.run, finish, self.backend).reshape(self.map_shape)
 
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
@@ -66,7 +69,7 @@ class Call:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
             done = _as_it_is
         with torch.no_grad():
-            return self._run(function, done, backend).reshape(self.map_shape).double()
+            return self._bounded(function, done, backend).reshape(self.map_shape).double()
 
     def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
@@ -127,7 +130,7 @@ class Call:
         colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
         image = colour[:, None, None].expand(1, -1, *problem.extent)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        error = self.backend.error(metric, problem, image, kernel, weight)
+        error = self.backend.bound(metric, problem, image, kernel, weight)
         found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
         return found
 
@@ -156,10 +159,37 @@ class Call:
         self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
     ) -> Tensor:
         weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
-        if weight is not None and self.problem.dtype not in INTEGER_RANGES:
-            function = sparing(function)
-        steps, tensors = (self.prepare, function, finish), (self.image, self.kernel, weight)
-        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors)
+        steps = self.prepare, self._sparing(function), finish
+        tensors = self.image, self.kernel, weight
+        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors, self.memory)
+
+    def _bounded(
+        self, function: Callable[..., Tensor], finish: Callable[[Tensor], Tensor], backend: Backend
+    ) -> Tensor:
+        """Bound errors by tiles that may be smaller than those of `_run`.
+
+        But what is alike for all windows of one of these is that of the whole tile.
+        """
+        problem, metric, alike = self.problem, self.metric.summed, self.backend.alike
+        weight = None if self.weight is None else self.weight.to(problem.value_dtype)
+        bounding, tensors = _bounding(backend), (self.image, self.kernel, weight)
+        if alike is None or problem.value_range is not None or problem.batch == 0:
+            steps = self.prepare, self._sparing(function), finish
+            return tiling.run(steps, bounding, metric, problem, tensors, self.memory)
+        shape = problem.batch, problem.templates, *problem.map_size
+        errors = torch.empty(shape, dtype=torch.float64, device=problem.device)
+        kernel = self.kernel.to(problem.value_dtype)
+        for tile, part, patch in tiling.pieces(backend, metric, problem, self.image, self.prepare):
+            errors_alike = alike(metric, part, patch, kernel, weight)
+            more = self._sparing(partial(function, alike=errors_alike))
+            given, into = (patch, kernel, weight), errors[tile[0], :, tile[1], tile[2]]
+            tiling.run((None, more, finish), bounding, metric, part, given, self.memory // 2, into)
+        return errors
+
+    def _sparing(self, function: WindowFunction) -> WindowFunction:
+        """Let what has no weight not count; integers hold no NaN."""
+        floats = self.weight is not None and self.problem.dtype not in INTEGER_RANGES
+        return sparing(function) if floats else function
 
     def _score(self, similarity: bool) -> Score:
         assert isinstance(self.metric, Statistic)
@@ -207,6 +237,7 @@ class _Error:
         image: Tensor,
         kernel: Tensor,
         weight: Tensor | None,
+        alike: Tensor | float = 0.0,
     ) -> Tensor:
         if problem.value_range is not None:
             largest = self.finish.largest
@@ -214,7 +245,7 @@ class _Error:
             bound = self.finish.error(torch.zeros_like(magnitude), magnitude)
         else:
             bound = self.finish.error(
-                self.backend.error(metric, problem, image, kernel, weight),
+                self.backend.error(metric, problem, image, kernel, weight) + alike,
                 bounds.majorant(metric, problem, image, kernel, weight),
             )
         return bound.expand(problem.batch, problem.templates, *problem.map_size)
@@ -222,6 +253,18 @@ class _Error:
 
 def _as_it_is(error: Tensor) -> Tensor:
     return error
+
+
+@lru_cache(maxsize=256)
+def _bounding(backend: Backend) -> Backend:
+    """Make a backend whose tiles are such that their errors can be bounded."""
+
+    def work(problem: Problem, metric: Metric) -> Work:
+        # Those of a statistic are computed from its map's.
+        whole = backend.work(problem, metric)
+        return replace(whole, bytes=whole.bytes + bounds.memory(problem))
+
+    return replace(backend, work=work, windows=None, prepare=None, parallel=False)
 
 
 Geometry = tuple[IntOrPair, Padding, IntOrPair]
@@ -286,7 +329,10 @@ def read(
         )
     shape = (*leading, *problem.map_size)
     tensors = image, kernel, weight
-    return Call(problem, chosen, runner, *tensors, data_range, shape, map_dtype, prepare, dtype)
+    of_map = shape, map_dtype
+    return Call(
+        problem, chosen, runner, *tensors, data_range, *of_map, prepare, dtype, options.max_memory
+    )
 
 
 def _in_floats(problem: Problem, metric: Metric) -> bool:

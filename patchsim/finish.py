@@ -53,6 +53,10 @@ class Finish:
 
     def __call__(self, sums: Tensor) -> Tensor:
         """Finish a tile of sums."""
+        finished = self._finished(sums)
+        return finished if self.reduction == "sum" else finished.to(self.map_dtype)
+
+    def _finished(self, sums: Tensor) -> Tensor:
         if self.reduction == "sum":
             if self.metric.unit > 1:
                 sums = sums.div(self.metric.unit, rounding_mode="floor" if self._exact else None)

@@ -27,7 +27,7 @@ from patchsim.kernels import jit, scores
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
-from patchsim.sums import algebra, factors
+from patchsim.sums import algebra, box, factors
 from patchsim.sums.box import box_sum, expression_sum
 from patchsim.sums.equal_pixels import flat_windows
 from patchsim.sums.slide import Planes
@@ -100,7 +100,10 @@ class _Adapted:
                 wanted = errors, share, max(self.off, 2.0**-1000)
                 return self._scores(run, wanted, problem, image, kernel, sums)
         distances = 1 - self.run(metric, problem, image, kernel, weight).double()
-        error = self.error(metric, problem, image, kernel, weight)
+        alike: Tensor | float = 0.0
+        if self.backend.alike is not None and problem.value_range is None:
+            alike = self.backend.alike(metric, problem, image, kernel, weight)
+        error = self.error(metric, problem, image, kernel, weight, alike)
         # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
         bounds = (distances - 2 * error).clamp(-1, 2)
         bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
@@ -146,16 +149,38 @@ class _Adapted:
         windows = problem.batch * rows * cols
         if _plain(problem):
             together = problem.batch * (max(problem.kernel_size[0] * cols, WINDOWS) + cols)
-            more = windows * templates + 2 * (problem.channels + 1) * min(windows, together)
+            more = 8 * windows * templates
+            more += 16 * (problem.channels + 1) * min(windows, together) + box.memory(problem)
         else:
-            pixels = problem.batch * problem.image_size[0] * problem.image_size[1]
-            more = 10 * windows * templates + 3 * problem.channels * (windows + pixels)
-        return dataclasses.replace(work, bytes=work.bytes + 8 * more)
+            more = self._memory_by_torch(problem)
+        if problem.value_range is None:  # what `normalised` makes of an image
+            more += 16 * problem.batch * problem.channels * math.prod(problem.image_size)
+        return dataclasses.replace(work, bytes=work.bytes + more)
+
+    def _memory_by_torch(self, problem: Problem) -> int:
+        """Count the bytes of moments that no kernel computes, and of what is made of them."""
+        channels, templates = problem.channels, problem.templates
+        pixels = problem.batch * math.prod(problem.image_size)
+        windows = problem.batch * math.prod(problem.map_size)
+        maps, each = windows * templates, 1 if problem.weighting == "none" else templates
+        numbers = 12 * maps + 4 * channels * (windows * each + pixels) + 4 * pixels
+        if problem.weighting == "none":
+            return 8 * numbers
+        probes = dataclasses.replace(problem, templates=templates * (1 + channels))
+        numbers += 4 * maps * (1 + channels) + 4 * probes.templates * problem.taps
+        backend = CONV2D if self.backend.refuse(probes, L2) else self.backend
+        return 8 * numbers + backend.work(probes, L2).bytes
 
     def error(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+        self,
+        metric: Metric,
+        problem: Problem,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        alike: Tensor | float = 0.0,
     ) -> Tensor:
-        """Bound the similarity's error.
+        """Bound the similarity's error, given what is alike in the errors of all sums.
 
         It falls as the sums grow, so that errors of the sums move it no further than to its values
         at the ends of their interval. The roundings of the moments, in float64, are bounded to
@@ -165,7 +190,7 @@ class _Adapted:
         m = self._moments(problem, image, kernel, weight, run.double())
         small = 4 * (problem.taps + 8) * 2.0**-53
         if problem.value_range is None:
-            error = self.backend.error(metric, problem, image, kernel, weight)
+            error = self.backend.error(metric, problem, image, kernel, weight) + alike
         else:
             error, small = torch.zeros_like(m.sums), 2.0**-50
         energy = m.pp + m.kk

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, local
 from typing import Any
@@ -28,6 +29,16 @@ def count_threads() -> int:
     return getattr(_here, "count", 0) or torch.get_num_threads()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this thread count as one of several, each of which works by itself."""
+    before, _here.count = getattr(_here, "count", 0), 1
+    try:
+        yield
+    finally:
+        _here.count = before
+
+
 def sharing(operations: int) -> int:
     """Return how many threads share so much work."""
     return 1 if operations < WORTH_SHARING else count_threads()
@@ -39,7 +50,8 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
     What these share in turn, each of them does alone. Blocks are multiples of `multiple`, but for
     the last; `operations` is the whole work's size.
     """
-    threads = min(sharing(operations), -(-count // multiple))
+    every = sharing(operations)
+    threads = min(every, -(-count // multiple))
     if threads <= 1:
         work(0, count)
         return
@@ -55,16 +67,20 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
         finally:
             _here.count = before
 
-    helpers = [_pool(threads - 1).submit(loop) for _ in range(threads - 1)]
+    # One pool, however many of its threads have work: each keeps memory of its own.
+    helpers = [_pool(every - 1).submit(loop) for _ in range(threads - 1)]
     loop()
     for helper in helpers:
         helper.result()
 
 
-def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
-    """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself."""
+def each(work: Callable[[Any], None], jobs: Sequence[Any], most: int) -> None:
+    """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself.
+
+    At most so many at a time.
+    """
     threads = count_threads()
-    if threads == 1 or len(jobs) == 1:
+    if min(threads, most, len(jobs)) == 1:
         for job in jobs:
             work(job)
         return
@@ -74,7 +90,7 @@ def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
         for job in remaining:
             work(job)
 
-    workers = [_single_threaded(threads).submit(loop) for _ in range(threads)]
+    workers = [_single_threaded(threads).submit(loop) for _ in range(min(threads, most))]
     for worker in workers:
         worker.result()
 

@@ -28,6 +28,9 @@ from patchsim.problem import Problem
 Tile = tuple[slice, slice, slice]
 
 
+#: Bytes for each number that is prepared: those of float64, and of the steps to it.
+PREPARED = 48
+
 #: What is done to the image, if anything; the window function; and what is done to its sums.
 Steps = tuple[Callable[[Tensor], Tensor] | None, WindowFunction, Callable[[Tensor], Tensor]]
 
@@ -38,17 +41,19 @@ def run(
     metric: Metric,
     problem: Problem,
     tensors: tuple[Tensor, Tensor, Tensor | None],
+    memory: int,
+    into: Tensor | None = None,
 ) -> Tensor:
     """Compute ``finish(function(prepare(image), ...))`` over the tiles that `backend` needs.
 
     `tensors` are image (B, C, H, W), kernel (N, C', h, w) and weight (N, C', h, w) or None, where
-    C' channels are prepared of C. Returns the map, (B, N, Ho, Wo), or as many maps as there are of
-    a tile.
+    C' channels are prepared of C. `memory` are the bytes to stay within. Returns the map,
+    (B, N, Ho, Wo), or as many maps as there are of a tile; puts it `into` a tensor if there is one.
     """
     (prepare, function, finish), (image, kernel, weight) = steps, tensors
     if problem.batch == 0:
         return finish(kernel.new_empty((0, problem.templates, *problem.map_size)))
-    size = tile_size(backend, metric, problem, options.max_memory)
+    size, together = _tiling(backend, metric, problem, memory, threads.count_threads())
     # What a backend keeps for all tiles, it keeps for an object of this call's own.
     own = _values(kernel, problem)
     kernel = own.view(kernel.shape) if backend.prepare else own
@@ -57,21 +62,24 @@ def run(
         values = _values(prepare(patch) if prepare else patch, problem)
         return finish(function(metric, part, values, kernel, weight))
 
-    if size == (problem.batch, *problem.map_size):
-        if not any(problem.pads) and not any(problem.overhang):
+    if size == (problem.batch, *problem.map_size) and into is None:
+        if _as_it_lies(problem):
             return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
     inference, lock = torch.is_inference_mode_enabled(), Lock()
-    output: list[Tensor] = []
+    output = [] if into is None else [into]
 
     def fill(tile: Tile) -> None:
         part = _part(problem, *(s.stop - s.start for s in tile))
         _prepare(backend, metric, part, kernel, lock)
         if problem.grad:
-            # The autograd graph would hold the temporaries of all tiles: recompute them instead.
-            patch = _cut(image, problem, tile)
-            piece = checkpoint(compute, patch, kernel, part, use_reentrant=False)
+            # The autograd graph would hold the temporaries of all tiles: recompute them instead,
+            # and what is cut out, too, which may be a copy.
+            def cut(image: Tensor, kernel: Tensor) -> Tensor:
+                return compute(_cut(image, problem, tile), kernel, part)
+
+            piece = checkpoint(cut, image, kernel, use_reentrant=False)
         else:
             with torch.inference_mode(inference), torch.set_grad_enabled(False):
                 piece = compute(_cut(image, problem, tile), kernel, part)
@@ -81,12 +89,7 @@ def run(
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
-    tiles = list(_tiles(problem, size))
-    if _side_by_side(backend, problem):
-        threads.each(fill, tiles)
-    else:
-        for tile in tiles:
-            fill(tile)
+    threads.each(fill, list(_tiles(problem, size)), together)
     return output[0]
 
 
@@ -112,13 +115,37 @@ def _side_by_side(backend: Backend, problem: Problem) -> bool:
     return backend.parallel and jit.usable(problem)
 
 
-@lru_cache(maxsize=512)
 def tile_size(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int
 ) -> tuple[int, int, int]:
-    """Halve the batch, then the rows, then the columns until a tile fits the memory budget.
+    """Choose how many images, rows and columns of windows a tile has: see `_tiling`."""
+    size, _ = _tiling(backend, metric, problem, max_memory, threads.count_threads())
+    return size
 
-    And until it has no more windows than the backend wishes for.
+
+#: Windows in a tile below which fewer tiles are computed at a time, so that there is room for more.
+FEWEST = 2**14
+
+
+@lru_cache(maxsize=512)
+def _tiling(
+    backend: Backend, metric: Metric, problem: Problem, max_memory: int, count: int
+) -> tuple[tuple[int, int, int], int]:
+    """Choose the size of tiles, and how many of them so many threads compute at a time."""
+    together = count if _side_by_side(backend, problem) else 1
+    size = _fitting(backend, metric, problem, max_memory, together)
+    while together > 1 and math.prod(size) < FEWEST:
+        together //= 2
+        size = _fitting(backend, metric, problem, max_memory, together)
+    return size, together
+
+
+def _fitting(
+    backend: Backend, metric: Metric, problem: Problem, max_memory: int, together: int
+) -> tuple[int, int, int]:
+    """Halve the batch, then the rows, then the columns until so many tiles fit the memory budget.
+
+    And until one has no more windows than the backend wishes for.
     """
     batch, (rows, cols) = problem.batch, problem.map_size
     wished = backend.windows(problem, metric) if backend.windows else batch * rows * cols
@@ -128,10 +155,12 @@ def tile_size(
         windows = batch * rows * cols
         if windows > max(1, wished):
             return False
-        together = threads.count_threads() if _side_by_side(backend, problem) else 1
-        together = together if windows < whole else 1
-        needed = _bytes(backend, metric, _part(problem, batch, rows, cols))
-        return together * needed <= max_memory
+        if windows < whole and together > 1:
+            with threads.alone():
+                needed = together * _needed(backend, metric, problem, (batch, rows, cols))
+        else:
+            needed = _needed(backend, metric, problem, (batch, rows, cols))
+        return needed <= max_memory
 
     while not fits() and (batch, rows, cols) != (1, 1, 1):
         if batch > 1:
@@ -143,10 +172,17 @@ def tile_size(
     return batch, rows, cols
 
 
-def _bytes(backend: Backend, metric: Metric, problem: Problem) -> int:
-    """Estimate the memory of a tile; to prepare it takes four copies in float64."""
-    prepared = problem.batch * problem.channels * math.prod(problem.image_size)
-    return backend.work(problem, metric).bytes + 32 * prepared * (metric.prepare is not None)
+def _needed(backend: Backend, metric: Metric, problem: Problem, size: tuple[int, int, int]) -> int:
+    """Estimate the memory of a tile: what the backend takes, and what is made for it.
+
+    That is the tile's image, if it is completed with zeros, converted or prepared.
+    """
+    part = _part(problem, *size)
+    pixels = part.batch * part.channels * math.prod(part.image_size)
+    own = problem.dtype.itemsize * (any(problem.pads) or any(problem.overhang))
+    own += problem.value_dtype.itemsize * (problem.value_dtype is not problem.dtype)
+    own += PREPARED * (metric.prepare is not None)
+    return backend.work(part, metric).bytes + own * pixels
 
 
 def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> Work:
@@ -158,6 +194,21 @@ def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) ->
     tiles = math.prod(-(-length // step) for length, step in lengths)
     whole = backend.work(_part(problem, problem.batch, *problem.map_size), metric)
     return dataclasses.replace(whole, steps=whole.steps * tiles)
+
+
+def pieces(
+    backend: Backend,
+    metric: Metric,
+    problem: Problem,
+    image: Tensor,
+    prepare: Callable[[Tensor], Tensor] | None,
+) -> Iterator[tuple[Tile, Problem, Tensor]]:
+    """Yield the tiles that `run` computes, their problems and their images."""
+    size = tile_size(backend, metric, problem, options.max_memory)
+    for tile in _tiles(problem, size):
+        patch = _cut(image, problem, tile)
+        part = _part(problem, *(s.stop - s.start for s in tile))
+        yield tile, part, _values(prepare(patch) if prepare else patch, problem)
 
 
 def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
@@ -176,7 +227,7 @@ def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
 def _refusals(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> list[str]:
     reasons = backend.refuse(problem, metric)
     if not reasons and problem.batch:
-        needed = _bytes(backend, metric, _part(problem, 1, 1, 1))
+        needed = _needed(backend, metric, problem, (1, 1, 1))
         if needed > max_memory:
             reasons = [
                 f"one window takes it {needed} bytes, more than patchsim.options.max_memory "
@@ -193,6 +244,14 @@ def _part(problem: Problem, batch: int, rows: int, cols: int) -> Problem:
         (cols - 1) * problem.stride[1] + problem.extent[1],
     )
     return dataclasses.replace(problem, batch=batch, image_size=size, pads=(0, 0, 0, 0))
+
+
+def _as_it_lies(problem: Problem) -> bool:
+    """Tell whether nothing is to be added to an image, nor much of it lies beyond all windows."""
+    if any(problem.pads) or any(problem.overhang):
+        return False
+    far = any(step > reach for step, reach in zip(problem.stride, problem.extent, strict=True))
+    return not far
 
 
 def _whole(problem: Problem) -> Tile:

@@ -525,3 +525,21 @@ def test_types(arguments, message):
     image, kernel = torch.ones(1, 9, 9), torch.ones(1, 3, 3)
     with pytest.raises((TypeError, ValueError), match=message):
         patchsim.find(**{"image": image, "kernel": kernel, **arguments})
+
+
+@pytest.mark.parametrize(("k", "threshold", "levels"), [(1, None, 2), (20, None, 256)])
+def test_parts_make_no_difference(k, threshold, levels, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(levels, (1, 110, 60), generator=generator).to(torch.uint8)
+    sizes = [(9, 7), (9, 7), (5, 12), (14, 14)]
+    kernels = [
+        torch.randint(levels, (1, *size), generator=generator).to(torch.uint8) for size in sizes
+    ]
+    kernels[0] = image[:, 60:69, 20:27].clone()
+    arguments = {"k": k, "threshold": threshold, "subpixel": True, "data_range": max(1, levels - 1)}
+    for metric, dtype in (("l1", torch.uint8), ("zncc", torch.float16), ("hue", torch.uint8)):
+        tensors = image.to(dtype), [kernel.to(dtype) for kernel in kernels], metric
+        monkeypatch.setattr(patchsim.options, "max_memory", 2**28)
+        whole = patchsim.find(*tensors, **arguments)
+        monkeypatch.setattr(patchsim.options, "max_memory", 2**18)
+        assert patchsim.find(*tensors, **arguments) == whole

@@ -53,6 +53,7 @@ class Backend:
         The window sums Σ weight·d. For integers they are exact, in any dtype that holds them.
     error : WindowFunction
         A bound on |computed − exact| of the sums of floats, in float64, broadcastable to the map.
+        Of any part of a problem it is that part of the bound.
     refuse : callable
         (problem, metric) -> reasons why this backend can't compute it; empty when it can.
     work : callable
@@ -77,6 +78,9 @@ class Backend:
         (flat window, problems of tiles, image or None) -> as `error`, the error of windows like
         that in images of those problems, (N,), where `error` would take long or depends on more
         than a window. Sharper if the image of which the tiles are parts is given.
+    alike : WindowFunction, optional
+        What is to be added to `error` for all windows of an image alike, (1, N, 1, 1): that which
+        depends on the whole image that `run` is given.
     """
 
     name: str
@@ -92,3 +96,13 @@ class Backend:
     approximate: bool = False
     differentiable: bool = True
     flat: Callable[[Flat, tuple[Problem, ...], Tensor | None], Array] | None = None
+    alike: WindowFunction | None = None
+
+    def bound(
+        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        """Bound the sums' error in one go: `error`, and what is `alike`."""
+        error = self.error(metric, problem, image, kernel, weight)
+        if self.alike is None:
+            return error
+        return error + self.alike(metric, problem, image, kernel, weight)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import product
 
@@ -12,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, threads
+from patchsim import bounds, options, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.bounds import Flat
-from patchsim.metrics.base import Expansion, Metric, Scalar, Term
+from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
-from patchsim.sums import algebra, overlap_save
+from patchsim.sums import algebra, box, overlap_save
 from patchsim.sums.box import Array, additions
 from patchsim.sums.recipe import read
 
@@ -37,11 +36,17 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
         return True
     if not _fits(metric, problem):
         return False
-    points = math.prod(overlap_save.tile(problem))
-    if _error_of_any(metric, problem, points) < 0.5:
+    if _rounds_any_well(metric, problem):
         return True
+    points = math.prod(overlap_save.tile(problem))
     centred = kernel.numpy() - float(algebra.middle(problem, kernel, metric))
     return _error_of_terms(metric, problem, points, lambda g: _norms(g(centred))) < 0.5
+
+
+def _rounds_any_well(metric: Metric, problem: Problem) -> bool:
+    """Tell whether they do, whatever the template."""
+    points = math.prod(overlap_save.tile(problem))
+    return _fits(metric, problem) and _error_of_any(metric, problem, points) < 0.5
 
 
 @lru_cache(maxsize=512)
@@ -128,7 +133,7 @@ def _exact(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
     high·2ᵇ + low, which halves its digits (Coq: ``nearest_integer_exact``, ``split_image``,
     ``split_template``).
     """
-    if correlation_error(problem, image, kernel, sharp=False).max() < 0.5:
+    if _error_of_integers(problem, image, kernel) < 0.5:
         return _correlate(problem, image, kernel).round().to(torch.int64)
     tops = [float(operand.abs().max()) for operand in (image, kernel)]
     if max(tops) <= 1:
@@ -166,16 +171,30 @@ def error(
     kernel: Tensor,
     weight: Tensor | None,
 ) -> Tensor:
-    """Bound the sums' error: that of any expansion and that of the transforms."""
+    """Bound the sums' error but for that of the transforms: see `alike`."""
+    roundings = _roundings(metric, problem, _tiled(metric, problem, weight is None))
+    return bounds.rounded(roundings, metric, problem, image, kernel, weight)
 
-    def transforms(part: Problem, image: Tensor, kernel: Tensor, peaks: object) -> Tensor:
-        return correlation_error(problem, image, kernel)
 
-    plain = weight is None
-    crosses = _crosses(metric, plain)
-    transformed = algebra.window_sums(crosses, problem, image, kernel, weight, transforms)
-    roundings = _roundings(metric, problem, _tiled(metric, problem, plain))
-    return bounds.rounded(roundings, metric, problem, image, kernel, weight) + transformed
+@bounds.overflowing
+def alike(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Bound what the transforms err: (1, N, 1, 1)."""
+    centre = algebra.middle(problem, kernel, metric)
+
+    def centred(values: Tensor) -> Tensor:
+        return (values.detach().to(problem.value_dtype) - centre).nan_to_num(0, 0, 0)
+
+    taps, total = centred(kernel), np.zeros(len(kernel))
+    for term in _transformed(metric, weight is None):
+        f, g = term.f, term.g
+        assert f is not None
+        images = norms_of_images(f(centred(strip)) for strip in strips(image))
+        factors = torch.ones_like(taps) if g is None else g(taps)
+        factors = factors if weight is None else factors * weight
+        total += term.scale * transforms_error(problem, images, norms_of_templates(factors))
+    return torch.from_numpy(total).to(kernel.device)[None, :, None, None]
 
 
 def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Array:
@@ -213,11 +232,6 @@ def _energy(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> f
 
 
 @lru_cache(maxsize=256)
-def _crosses(metric: Metric, plain: bool) -> Metric:
-    """Return a metric of these terms alone."""
-    return dataclasses.replace(metric, expansion=Expansion(_transformed(metric, plain)))
-
-
 def _transformed(metric: Metric, plain: bool) -> tuple[Term, ...]:
     """List the terms that take transforms, with the magnitudes of their scales."""
     return tuple(
@@ -234,7 +248,8 @@ def _tiled(metric: Metric, problem: Problem, plain: bool) -> bool:
 
 def _roundings(metric: Metric, problem: Problem, tiled: bool) -> int:
     """Count the roundings of all but the transforms: of centring and of the other sums."""
-    return bounds.expanded_roundings(metric, additions(problem) if tiled else problem.taps)
+    own = additions(problem)
+    return bounds.expanded_roundings(metric, own if tiled else max(own, problem.taps))
 
 
 def _pixels(problem: Problem, tiled: bool) -> int:
@@ -249,22 +264,59 @@ def _points(problem: Problem) -> int:
 
 
 @bounds.overflowing
-def correlation_error(
-    problem: Problem, image: Tensor, kernel: Tensor, *, sharp: bool = True
-) -> Tensor:
-    """Bound the error of a correlation of whole images, (1, N, 1, 1) in float64.
+def _error_of_integers(problem: Problem, image: Tensor, kernel: Tensor) -> float:
+    """Bound the error of a correlation of whole images of integers."""
+    kernels = norms_of_templates(kernel, sharp=False)
+    return float(transforms_error(problem, norms_of_images(strips(image)), kernels).max())
 
-    It is more than that of tiles. But two tiles, perhaps of two images, are transformed as one
-    signal. It takes longer if `sharp`.
+
+#: Numbers of an image, and bytes of spectra, that are looked at together.
+STRIP, SPECTRA = 2**19, 2**23
+
+#: ‖p‖₂ and ‖p‖₁ of images, or bounds on them; ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂ of templates, (N,) each.
+OfImages = tuple[float, float]
+OfTemplates = tuple[Array, Array, Array]
+
+
+def strips(image: Tensor) -> Iterator[Tensor]:
+    """Cut an image (B, C, H, W) into some rows at a time."""
+    batch, channels, height, width = image.shape
+    step = max(1, STRIP // (batch * channels * width))
+    yield from (image[:, :, top : top + step] for top in range(0, height, step))
+
+
+def norms_of_images(parts: Iterable[Tensor]) -> OfImages:
+    """Bound the norms of two tiles, given strips of the images that they are of.
+
+    Two tiles, perhaps of two images, are transformed as one signal.
     """
-    values = image.detach().double()
-    norm = float((2 * values.square().sum((1, 2, 3)).max()).sqrt())
-    images = norm, 2 * float(values.abs().sum((1, 2, 3)).max())
+    return largest_norms(sum(map(squares_and_sums, parts), start=np.zeros((2, 1))))
+
+
+def squares_and_sums(part: Tensor) -> Array:
+    """Sum squares and magnitudes of each image of a batch: (2, B)."""
+    values = part.detach().double()
+    both = values.square().sum((1, 2, 3)), values.abs().sum((1, 2, 3))
+    return torch.stack(both).cpu().numpy()
+
+
+def largest_norms(sums: Array) -> OfImages:
+    """Turn sums over images into norms of two of them."""
+    squares, magnitudes = 2 * sums.max(1)
+    return float(squares) ** 0.5, float(magnitudes)
+
+
+def norms_of_templates(kernel: Tensor, *, sharp: bool = True) -> OfTemplates:
+    """Bound the norms of templates (N, C, h, w). It takes longer if `sharp`."""
     factors = kernel.detach().double().cpu().numpy()
-    norms = _norms(factors)
-    kernels = *norms, gain(factors) if sharp else norms[1]
-    error = _transform_error(_points(problem), kernel.shape[1], kernel.dtype, images, kernels)
-    return torch.from_numpy(error).to(kernel.device)[None, :, None, None]
+    norm, total = _norms(factors)
+    return norm, total, gain(factors) if sharp else total
+
+
+def transforms_error(problem: Problem, images: OfImages, kernels: OfTemplates) -> Array:
+    """Bound the error of a correlation of whole images, which is more than that of tiles: (N,)."""
+    dtype = torch.float64 if problem.value_range is not None else problem.value_dtype
+    return _transform_error(_points(problem), problem.channels, dtype, images, kernels)
 
 
 def _norms(factors: Array) -> tuple[Array, Array]:
@@ -280,11 +332,27 @@ def gain(factors: Array) -> Array:
     less than the taps, it is nowhere larger than √2 times its largest sample, on each axis (Ehlich
     and Zeller, Schwankung von Polynomen zwischen Gitterpunkten, 1964).
     """
-    spectra = np.fft.rfft2(factors, s=[4 * length for length in factors.shape[2:]])
-    squares = (spectra.real**2 + spectra.imag**2).sum(1).max((1, 2))
-    total = abs(factors).sum((1, 2, 3))
-    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * squares), total)
+    peaks, total = np.zeros(len(factors)), abs(factors).sum((1, 2, 3))
+    for n, template in enumerate(factors):
+        if _BYTES_OF_GAIN * template[0].size > options.max_memory // 2:
+            return np.asarray(total)
+        peaks[n] = _peak(template)
+    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * peaks), total)
     return found
+
+
+#: Bytes of the spectra of a channel, and of what is made of them, for each of its taps.
+_BYTES_OF_GAIN = 400
+
+
+def _peak(template: Array) -> float:
+    """Return the largest sample of Σ|K|² of a template (C, h, w), some channels at a time."""
+    together = max(1, SPECTRA // (_BYTES_OF_GAIN * template[0].size))
+    size, squares = [4 * length for length in template.shape[1:]], np.zeros(())
+    for first in range(0, len(template), together):
+        spectra = np.fft.rfft2(template[first : first + together], s=size)
+        squares = squares + (spectra.real**2 + spectra.imag**2).sum(0)
+    return float(squares.max())
 
 
 def _transform_error(
@@ -334,15 +402,17 @@ def work(problem: Problem, metric: Metric) -> Work:
     crosses, exact = metric.expansion.crosses, problem.value_range is not None
     itemsize = overlap_save.itemsize(problem)
     steps = 100 + 4 * problem.templates
+    pixels = problem.batch * problem.channels * math.prod(problem.image_size)
     if overlap_save.can(metric, problem):
-        pixels = problem.batch * problem.channels * math.prod(problem.image_size)
         # Beside the tiles: dividing a window's sums, and a pixel's part in sums over boxes.
         per_window, per_pixel = (50, 30) if itemsize == 4 else (70, 20)
         operations = crosses * math.ceil(overlap_save.effort(problem))
         operations += per_window * windows + per_pixel * pixels
         memory = 2 * windows + problem.batch * rows * cols + pixels * (not exact)
-        memory += overlap_save.memory(problem, crosses)
-        return Work(operations, itemsize * memory, steps)
+        memory = itemsize * (memory + overlap_save.memory(problem, crosses)) + box.memory(problem)
+        if exact and not _rounds_any_well(metric, problem):
+            memory = max(memory, _memory_by_terms(problem))
+        return Work(operations, memory, steps)
     points = math.prod(_transform_size(problem))
     spectra = problem.channels * problem.templates
     transforms = problem.batch * (crosses * problem.channels + problem.templates)
@@ -351,8 +421,20 @@ def work(problem: Problem, metric: Metric) -> Work:
     operations = points * (transforms * transform + 12 * crosses * problem.batch * spectra)
     planes = problem.batch * problem.channels * points
     saved = 2 * problem.grad * problem.templates
-    memory = (8 + saved) * planes + 2 * problem.channels * points + 5 * windows
-    return Work(operations + 20 * windows, itemsize * memory, steps)
+    memory = itemsize * ((8 + saved) * planes + 2 * problem.channels * points + 5 * windows)
+    if overlap_save.plain(problem):
+        memory = _memory_by_terms(problem)
+    return Work(operations + 20 * windows, memory, steps)
+
+
+def _memory_by_terms(problem: Problem) -> int:
+    """Estimate the bytes of terms one by one, each by tiles; those of integers may be split."""
+    exact, itemsize = problem.value_range is not None, overlap_save.itemsize(problem)
+    pixels = problem.batch * problem.channels * math.prod(problem.image_size)
+    windows = problem.batch * problem.templates * math.prod(problem.map_size)
+    memory = (12 if exact else 6) * pixels + (10 if exact else 5) * windows
+    memory += 4 * pixels // problem.channels
+    return itemsize * (memory + overlap_save.memory(problem, 1))
 
 
 #: Effort (see `overlap_save`), and sums of all templates, beyond which it pays to hand a band to
@@ -391,4 +473,5 @@ FFT = Backend(
     prepare=overlap_save.prepare,
     parallel=True,
     flat=flat,
+    alike=alike,
 )

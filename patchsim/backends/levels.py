@@ -54,7 +54,7 @@ def _terms(
 def error(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the sums' error.
+    """Bound the sums' error but for that of transforms: see `alike`.
 
     The terms of a tap are together at most 3·(|p| + 2·max|k|), and each passes a rounding for each
     tap and level and a few for its own computation.
@@ -68,9 +68,15 @@ def error(
     info = torch.finfo(problem.value_dtype)
     total = bounds.gamma(2 * problem.taps + levels + 16, info.eps / 2) * magnitude
     total = total + 24 * levels * problem.taps * info.tiny * (1 + heaviest)
-    total = total + correlation.transforms_error(problem, image, kernel, weight, _expand)
     spoilt = 0 * (box_sum(image.detach().double(), problem) + kernel.detach().double().sum())
     return total.masked_fill(~(magnitude < info.max), torch.inf) + spoilt
+
+
+def alike(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Bound what transforms err: (1, N, 1, 1)."""
+    return correlation.transforms_error(problem, image, kernel, weight, _expand)
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
@@ -88,4 +94,5 @@ LEVELS = Backend(
     memory="planes of a tile",
     rates=correlation.RATES,
     differentiable=False,
+    alike=alike,
 )

@@ -88,14 +88,20 @@ def _backend(factors: Callable[[], _Factors]) -> Backend:
     return Backend(
         name="lowrank",
         run=lambda *given: factors().run(*given),
-        error=lambda *given: factors().error(*given),
+        error=_nothing,
         refuse=_refuse,
         work=lambda *given: factors().work(*given),
         memory="planes of a tile",
         rates=correlation.RATES,
         approximate=True,
         differentiable=False,
+        alike=lambda *given: factors().error(*given),
     )
+
+
+def _nothing(metric: Metric, problem: Problem, image: Tensor, *_: Tensor | None) -> Tensor:
+    """Add nothing for single windows: the error depends on the values of the whole tile."""
+    return torch.zeros((), dtype=torch.float64, device=image.device)
 
 
 def _of_error(

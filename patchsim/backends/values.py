@@ -42,12 +42,21 @@ def _expand(
 def error(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
-    """Bound the sums' error: that of adding all taps, and one more addition for each value."""
+    """Bound the sums' error: that of adding all taps, and one more addition for each value.
+
+    But for that of transforms: see `alike`.
+    """
     number = len(torch.unique(kernel.detach()))
     roundings = problem.taps + metric.roundings + number + 1
-    direct = bounds.rounded(roundings, metric, problem, image, kernel, weight)
+    return bounds.rounded(roundings, metric, problem, image, kernel, weight)
+
+
+def alike(
+    metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Bound what transforms err: (1, N, 1, 1)."""
     expand = partial(_expand, metric)
-    return direct + correlation.transforms_error(problem, image, kernel, weight, expand)
+    return correlation.transforms_error(problem, image, kernel, weight, expand)
 
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
@@ -72,4 +81,5 @@ VALUES = Backend(
     memory="planes of a tile",
     rates=correlation.RATES,
     differentiable=False,
+    alike=alike,
 )

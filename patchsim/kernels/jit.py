@@ -70,16 +70,17 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
 
 @cache
 def phases(dtype: torch.dtype, stride: int) -> Kernel:
-    """Compile (image, planes, rows, cols, first, last), which splits an image into its phases.
+    """Compile (image, planes, (sy, sx), rows, cols, first, last), which splits an image.
 
-    image (B, C, H, W), planes (B, C, sy, sx, at least rows·cols), rows = ⌈H/sy⌉, cols = ⌈W/sx⌉: of
-    the B·C·rows rows of planes, those from first to last are filled with every sx-th pixel of every
-    sy-th row, or with zeros beyond the image. sx is `stride`, or where that is 0 any.
+    image (B, C, H, W), planes (B, C, at most sy, at most sx, at least rows·cols), rows = ⌈H/sy⌉,
+    cols = ⌈W/sx⌉: of the B·C·rows rows of planes, those from first to last are filled with every
+    sx-th pixel of every sy-th row, or with zeros beyond the image. sx is `stride`, and planes are
+    all sx, or where that is 0 any.
     """
     from numba import types
 
     value = type_of(dtype)
-    planes, numbers = types.Array(value, 5, "C"), [types.int64] * 4
+    planes, numbers = types.Array(value, 5, "C"), [tuple_of(2), *[types.int64] * 4]
     images = types.Array(value, 4, "C"), types.Array(value, 4, "A")
     signatures = [types.void(image, planes, *numbers) for image in images]
     source = phasing.source(stride, dtype.itemsize)

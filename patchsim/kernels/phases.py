@@ -16,10 +16,10 @@ AHEAD = 2**13
 #: See `patchsim.kernels.jit.phases`. The last registers may overlap those before. What fills none,
 #: and other strides, are copied one by one.
 PHASES = """
-def kernel(image, planes, rows, cols, first, last):
-    batch, channels, down, across, size = planes.shape
-    across = {stride} or across
-    height, width = image.shape[2:]
+def kernel(image, planes, stride, rows, cols, first, last):
+    (down, across), (height, width) = stride, image.shape[2:]
+    batch, channels, deep, wide, size = planes.shape
+    across, wide = {stride} or across, {stride} or wide
     to_batch, to_channel, to_row, to_pixel = image.strides
     from_batch, from_channel, from_row, to_phase, item = planes.strides
     whole = width // across if {split} and to_pixel == item and width >= across * {lanes} else 0
@@ -27,7 +27,7 @@ def kernel(image, planes, rows, cols, first, last):
     for _ in range(first, last):
         # Unsigned, so that no index counts from the end.
         start, step = np.uint64(y * cols), np.uint64(across)
-        for i in range(down):
+        for i in range(deep):
             source = y * down + i
             if source < height and whole:
                 line = image.ctypes.data + b * to_batch + c * to_channel + source * to_row
@@ -36,7 +36,7 @@ def kernel(image, planes, rows, cols, first, last):
                 split(line, target, to_phase, whole // {lanes})
                 last_one = (whole - {lanes}) * item
                 split(line + across * last_one, target + last_one, to_phase, 1)
-            for j in range(across):
+            for j in range(wide):
                 inside = (width - j + across - 1) // across if source < height else 0
                 for x in range(np.uint64(min(whole, inside)), np.uint64(inside)):
                     planes[b, c, i, j, start + x] = image[b, c, source, np.uint64(j) + x * step]

@@ -7,28 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchsim.search.suppression import Array, Suppression
+from patchsim.search.suppression import Array, Suppression, Windows
 
 #: Windows that are measured at first, and looked at in one step.
 FEW, CHUNK = 256, 1024
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows in which to search, in the order in which equally near ones are reported.
-
-    Attributes
-    ----------
-    template, row, col : array of int, shape (M,)
-        Which template, and where in its map.
-    lower : array of float64, shape (M,)
-        How far each is at least.
-    """
-
-    template: Array
-    row: Array
-    col: Array
-    lower: Array
 
 
 @dataclass(frozen=True)
@@ -56,7 +38,8 @@ def best_first(
     measure : callable
         Indices of windows -> their distances, inf for those that can't be matches.
     suppression : Suppression
-        Which windows are suppressed from the start; it learns those that are kept.
+        Of these windows, some of which may be suppressed from the start; it learns those that are
+        kept.
     k : int or None
         How many to keep at most.
     most : float
@@ -117,14 +100,10 @@ class _Search:
     def _rest(self, ordered: Array) -> Array:
         """Leave out the first windows as long as they are suppressed."""
         for first in range(0, len(ordered), CHUNK):
-            free = ~self._blocked(ordered[first : first + CHUNK])
+            free = ~self.suppression.blocked[ordered[first : first + CHUNK]]
             if free.any():
                 return ordered[first + int(free.argmax()) :]
         return ordered[:0]
-
-    def _blocked(self, indices: Array) -> Array:
-        own = self.windows
-        return self.suppression.blocks(own.template[indices], own.row[indices], own.col[indices])
 
     def _look(self, many: int, nearest: float) -> None:
         """Measure the next windows that may be as near as the nearest."""
@@ -132,7 +111,7 @@ class _Search:
         chunk = chunk[self.windows.lower[chunk] <= nearest]
         self.unknown = self.unknown[len(chunk) :]
         # In order of their places: pixels of windows beside one another are read together.
-        chunk = np.sort(chunk[~self._blocked(chunk)])
+        chunk = np.sort(chunk[~self.suppression.blocked[chunk]])
         self.distances[chunk] = self.measure(chunk)
         near = self.distances[chunk] <= min(self.most, np.finfo(np.float64).max)
         merged = np.sort(np.concatenate([self.known, chunk[near]]))

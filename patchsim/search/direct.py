@@ -39,6 +39,8 @@ _ROUNDING = 1e-6
 MANY = 4096
 #: Taps of windows that are measured in the time in which a pixel is compared with another.
 COMPARED = 2
+#: Windows of a map that are looked through together for those that hold the same pixels.
+TOGETHER = 2**18
 
 
 class Direct:
@@ -55,7 +57,10 @@ class Direct:
     def __init__(self, call: Call, index: int) -> None:
         problem = call.problem
         below, beside = problem.overhang
-        image = call.image.detach().to("cpu", problem.value_dtype)
+        image = call.image.detach().cpu()
+        # No copy, unless half precision is widened.
+        plain = image.dtype is torch.bool and problem.value_dtype is torch.uint8
+        image = image.view(torch.uint8) if plain else image.to(problem.value_dtype)
         if below or beside:
             image = torch.nn.functional.pad(image, (0, beside, 0, below))
         self.kernel = call.kernel[index].detach().cpu()
@@ -107,18 +112,27 @@ class Direct:
         return 1 - float(finished)
 
     def _once(self, rows: Array, cols: Array, most: float) -> Array:
-        """Measure windows of a row that hold the same pixels once."""
-        (down, across), (_, width) = self.stride, self.map_size
-        first = np.where(self._repeating(1), 0, np.arange(width))
-        first = np.maximum.accumulate(first, axis=1)  # (Ho, Wo)
-        own = rows // down * width + first[rows // down, cols // across]
-        wanted = np.zeros(first.size, dtype=bool)
-        wanted[own] = True
-        places, found = np.flatnonzero(wanted), np.empty(first.size)
-        for start in range(0, len(places), MANY - 1):
-            some = places[start : start + MANY - 1]
-            found[some] = self.distances(some // width * down, some % width * across, most)
-        return np.asarray(found[own])
+        """Measure windows of a row that hold the same pixels once, some rows at a time."""
+        down, across = self.stride
+        result, width = np.empty(len(rows)), self.map_size[1]
+        order = np.argsort(rows, kind="stable")
+        together, start = max(1, TOGETHER // width), 0
+        while start < len(order):
+            top = int(rows[order[start]]) // down
+            end = start + int(np.searchsorted(rows[order[start:]], (top + together) * down))
+            some = order[start:end]
+            before = self._repeating(1)[top : top + together]
+            first = np.where(before, 0, np.arange(width))
+            first = np.maximum.accumulate(first, axis=1)
+            row, col = rows[some] // down, cols[some] // across
+            own = row * width + first[row - top, col]
+            places, back = np.unique(own, return_inverse=True)
+            found = np.empty(len(places))
+            for at in range(0, len(places), MANY - 1):
+                y, x = np.divmod(places[at : at + MANY - 1], width)
+                found[at : at + MANY - 1] = self.distances(y * down, x * across, most)
+            result[some], start = found[back], end
+        return result
 
     def furthest(self, score: float) -> float:
         """Return a distance beyond which no window has that score."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim import options
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call, read
@@ -17,7 +19,9 @@ from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair
 from patchsim.search.bank import Entry, bank
 from patchsim.search.best_first import Found
+from patchsim.search.direct import Direct
 from patchsim.search.matches import Match, Matches, Skipped
+from patchsim.search.parts import CANDIDATE, Part, Search, held
 from patchsim.search.subpixel import refine
 from patchsim.search.survey import Survey
 from patchsim.weights import read_weight
@@ -90,7 +94,8 @@ def find(
     `patchsim.search.pruning` and `patchsim.search.correlated_blocks`) or, of colour images of
     floats, of channels (`patchsim.search.channel_sums`), wherever that is likely to be faster than
     their map. Otherwise time is that of the map, or of another in float64 where errors of float32
-    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template.
+    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template, as
+    long as that is within `patchsim.options.max_memory`: beyond, parts are searched one by one.
 
     Examples
     --------
@@ -126,15 +131,14 @@ def find(
     stride = min(down, height), min(across, width)
     matches = []
     for batch, own in enumerate(image if image.dim() == 4 else [image]):
-        survey = Survey(_calls(own, entries, metric, stride, data_range, backend), k)
-        most = survey.directs[0].furthest(least)
-        for found in survey.matches(most, most_overlap):
-            direct = survey.directs[found.template]
+        searched = _Image(own, entries, metric, stride, data_range, backend)
+        for found in searched.matches(k, least, most_overlap):
+            direct, top = searched.direct(found)
             score = float(direct.score(found.distance))
             if score < least:
                 continue
             match = _match(score, found, entries[found.template], stride, batch)
-            matches.append(refine(match, direct) if subpixel else match)
+            matches.append(refine(match, direct, top) if subpixel else match)
     return Matches(matches, skipped)
 
 
@@ -223,38 +227,83 @@ def _entries(
     ]
 
 
-def _calls(
-    image: Tensor,
-    entries: Sequence[Entry],
-    metric: str | AnyMetric,
-    stride: IntOrPair,
-    data_range: float | None,
-    backend: str | Backend,
-) -> list[tuple[Call, list[int]]]:
-    """Make one call of all templates of a size, and tell which they are."""
-    groups: dict[tuple[torch.Size, bool], list[int]] = {}
-    for n, entry in enumerate(entries):
-        groups.setdefault((entry.kernel.shape, entry.weight is None), []).append(n)
-    # Bounds from maps in half precision would leave many windows.
-    dtype = image.dtype
-    if dtype in (torch.float16, torch.bfloat16):
-        dtype = torch.float32
-    image, unit = image[None].to(dtype), 1.0
-    if dtype not in INTEGER_RANGES and _scalable(metric):
-        unit = _unit([entry.kernel for entry in entries])
-        image = image if unit == 1 else image * unit
-        data_range = unit * (1.0 if data_range is None else data_range)
-    calls = []
-    for members in groups.values():
-        kernels = torch.stack([entries[n].kernel for n in members]).to(dtype)
-        kernels = kernels if unit == 1 else kernels * unit
-        weights = [w for n in members if (w := entries[n].weight) is not None]
-        weight = torch.stack(weights) if weights else None
-        geometry = stride, 0, 1
-        given = image, kernels, metric, geometry, weight, data_range, backend
-        call = read(*given, bounds_only=True)
-        calls.append((call.ready(), members))
-    return calls
+class _Image:
+    """One image (C, H, W) to be searched for templates."""
+
+    def __init__(
+        self,
+        image: Tensor,
+        entries: Sequence[Entry],
+        metric: str | AnyMetric,
+        stride: Pair,
+        data_range: float | None,
+        backend: str | Backend,
+    ) -> None:
+        self.image, self.entries, self.stride = image, entries, stride
+        self.unit, self.memory = 1.0, options.max_memory
+        if image.dtype not in INTEGER_RANGES and _scalable(metric):
+            self.unit = _unit([entry.kernel for entry in entries])
+            data_range = self.unit * (1.0 if data_range is None else data_range)
+        self.metric, self.more = metric, (data_range, backend)
+        self.directs: list[Direct] = []
+        groups: dict[tuple[torch.Size, bool], list[int]] = {}
+        for n, entry in enumerate(entries):
+            groups.setdefault((entry.kernel.shape, entry.weight is None), []).append(n)
+        self.groups = list(groups.values())
+
+    def matches(self, k: int | None, least: float, max_overlap: float) -> list[Found]:
+        """Find k matches, or all, of at least that similarity: at once, or else in parts."""
+        memory, shares = self.memory, [self._whole(members) for members in self.groups]
+        holding = sum(held(part.problem, part.metric) for part in shares)
+        if 4 * holding <= 3 * memory:
+            left = max(memory // 4, memory - holding)
+            calls = [(replace(self._call(own), memory=left).ready(), own) for own in self.groups]
+            survey = Survey(calls, k)
+            self.directs = survey.directs
+            most, room = survey.directs[0].furthest(least), left // CANDIDATE
+            found = survey.matches(most, max_overlap, room)
+            if found is not None:
+                return found
+            del calls, survey
+            self.directs = []
+        most = Direct(self._call([0], 0, 1).ready(), 0).furthest(least)
+        sizes = np.array([entry.kernel.shape[1:] for entry in self.entries])
+        arguments = sizes, self.stride, k, most, max_overlap, memory
+        return Search(self._call, shares, *arguments).matches()
+
+    def direct(self, found: Found) -> tuple[Direct, int]:
+        """Return what measures windows around a match, and from which row of pixels on."""
+        if self.directs:
+            return self.directs[found.template], 0
+        first = max(0, found.row - 1)
+        call = self._call([found.template], first, found.row + 2).ready()
+        return Direct(call, 0), first * self.stride[0]
+
+    def _whole(self, members: list[int]) -> Part:
+        """Describe all windows of templates of a size."""
+        entry = self.entries[members[0]]
+        weight = None if entry.weight is None else entry.weight[None]
+        geometry = self.stride, 0, 1
+        tensors = self.image[None], entry.kernel[None]
+        call = read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
+        problem = replace(call.problem, templates=len(members))
+        return Part(tuple(members), 0, problem.map_size[0], problem, call.metric)
+
+    def _call(self, members: Sequence[int], first: int = 0, last: int | None = None) -> Call:
+        """Make a call of templates of a size, in rows of their map from first to last."""
+        kernels = torch.stack([self.entries[n].kernel for n in members])
+        weights = [w for n in members if (w := self.entries[n].weight) is not None]
+        image, weight = self.image, torch.stack(weights) if weights else None
+        if last is not None:
+            down = self.stride[0]
+            image = image[:, first * down : (last - 1) * down + kernels.shape[2]]
+        # Bounds from maps in half precision would leave many windows.
+        if image.dtype in (torch.float16, torch.bfloat16):
+            image, kernels = image.float(), kernels.float()
+        if self.unit != 1:
+            image, kernels = image * self.unit, kernels * self.unit
+        tensors, geometry = (image[None], kernels), (self.stride, 0, 1)
+        return read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
 
 
 def _scalable(metric: str | AnyMetric) -> bool:

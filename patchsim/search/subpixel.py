@@ -10,7 +10,7 @@ from patchsim.search.direct import Direct
 from patchsim.search.matches import Match
 
 
-def refine(match: Match, direct: Direct) -> Match:
+def refine(match: Match, direct: Direct, top: int = 0) -> Match:
     """Move a match to where its distance is least between pixels, at most half a pixel away.
 
     Parameters
@@ -19,6 +19,8 @@ def refine(match: Match, direct: Direct) -> Match:
         At whole pixels.
     direct : Direct
         Measures windows for its template.
+    top : int
+        The row of pixels in which what it measures begins.
 
     Returns
     -------
@@ -28,10 +30,10 @@ def refine(match: Match, direct: Direct) -> Match:
         stays.
     """
     height, width = direct.image.shape[2:]
-    y, x = int(match.y), int(match.x)
+    y, x = int(match.y) - top, int(match.x)
     down = _bottom(direct, [y - 1, y, y + 1], [x] * 3, y > 0 and y + match.height < height)
     across = _bottom(direct, [y] * 3, [x - 1, x, x + 1], x > 0 and x + match.width < width)
-    return dataclasses.replace(match, y=y + down, x=x + across)
+    return dataclasses.replace(match, y=top + y + down, x=x + across)
 
 
 def _bottom(direct: Direct, rows: list[int], cols: list[int], inside: bool) -> float:

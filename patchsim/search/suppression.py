@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,64 +13,75 @@ from patchsim.problem import Pair
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows in which to search, in the order in which equally near ones are reported.
+
+    That is by row, column and template.
+
+    Attributes
+    ----------
+    template, row, col : array of int, shape (M,)
+        Which template, and where in its map.
+    lower : array of float64, shape (M,)
+        How far each is at least.
+    """
+
+    template: Array
+    row: Array
+    col: Array
+    lower: Array
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, which: Any) -> Windows:
+        """Take some of them."""
+        return Windows(self.template[which], self.row[which], self.col[which], self.lower[which])
+
+
+def joined(parts: list[Windows]) -> Windows:
+    """Join lists of windows, and order them by row, column and template."""
+    template, row, col, lower = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("template", "row", "col", "lower")
+    )
+    order = np.lexsort((template, col, row))
+    return Windows(template[order], row[order], col[order], lower[order])
+
+
 class Suppression:
     """Remembers which windows overlap a kept one by more than `max_overlap`.
 
     Parameters
     ----------
-    shapes : list of pair of int
-        Size of each template's map of windows.
-    sizes : list of pair of int
-        Size of each template, in pixels.
+    windows : Windows
+    sizes : array of int, shape (templates, 2)
+        Height and width of each template, in pixels.
     stride : pair of int
     max_overlap : float
         Of areas: intersection over union.
     """
 
-    def __init__(
-        self, shapes: list[Pair], sizes: list[Pair], stride: Pair, max_overlap: float
-    ) -> None:
-        self.sizes, self.stride, self.max_overlap = sizes, stride, max_overlap
-        self.maps = [np.zeros(shape, dtype=bool) for shape in shapes]
+    def __init__(self, windows: Windows, sizes: Array, stride: Pair, max_overlap: float) -> None:
+        self.windows, self.sizes, self.stride = windows, sizes, stride
+        self.max_overlap = max_overlap
+        self.blocked = np.zeros(len(windows), dtype=bool)
 
     def keep(self, template: int, row: int, col: int) -> None:
         """Keep a window: those that overlap it too much, itself included, are no matches."""
-        for size, blocked in zip(self.sizes, self.maps, strict=True):
-            mask, above, before = overlapping(
-                self.sizes[template], size, self.stride, self.max_overlap
-            )
-            top, left = row - above, col - before
-            first, start = max(0, -top), max(0, -left)
-            region = blocked[top + first : top + mask.shape[0], left + start : left + mask.shape[1]]
-            region |= mask[
-                first : first + region.shape[0],
-                start : start + region.shape[1],
-            ]
-        self.maps[template][row, col] = True
-
-    def blocks(self, template: Array, row: Array, col: Array) -> Array:
-        """Tell which windows are suppressed, or kept already."""
-        result = np.empty(len(row), dtype=bool)
-        for n, blocked in enumerate(self.maps):
-            mine = slice(None) if len(self.maps) == 1 else template == n
-            result[mine] = blocked[row[mine], col[mine]]
-        return result
-
-
-@lru_cache(maxsize=4096)
-def overlapping(kept: Pair, size: Pair, stride: Pair, max_overlap: float) -> tuple[Array, int, int]:
-    """Tell which windows of one size overlap a kept one of another by more than `max_overlap`.
-
-    Returns a mask over the windows around the kept one, and how many rows above and columns before
-    it the mask begins.
-    """
-    sides, before = [], []
-    for own, other, step in zip(kept, size, stride, strict=True):
-        # Windows from `first` to `last` steps after the kept one share pixels with it.
-        first, last = -((other - 1) // step), (own - 1) // step
-        offsets = np.arange(first, last + 1) * step
-        sides.append(np.minimum(own, offsets + other) - np.maximum(0, offsets))
-        before.append(-first)
-    intersection = sides[0][:, None] * sides[1]
-    union = kept[0] * kept[1] + size[0] * size[1] - intersection
-    return intersection / union > max_overlap, before[0], before[1]
+        own, (down, across) = self.windows, self.stride
+        (height, width), (tallest, widest) = self.sizes[template], self.sizes.max(0)
+        y, x = row * down, col * across
+        rows = (y - tallest) // down + 1, -(-(y + height) // down)
+        first, last = np.searchsorted(own.row, rows)
+        cols = own.col[first:last]
+        beside = (cols * across > x - widest) & (cols * across < x + width)
+        near = first + np.flatnonzero(beside)
+        tops, lefts, kinds = own.row[near] * down, own.col[near] * across, own.template[near]
+        high, wide = self.sizes[kinds].T
+        shared = np.maximum(np.minimum(y + height, tops + high) - np.maximum(y, tops), 0)
+        shared *= np.maximum(np.minimum(x + width, lefts + wide) - np.maximum(x, lefts), 0)
+        overlap = shared / (height * width + high * wide - shared)
+        itself = (tops == y) & (lefts == x) & (kinds == template)
+        self.blocked[near[(overlap > self.max_overlap) | itself]] = True

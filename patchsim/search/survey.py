@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ import numpy as np
 
 from patchsim.call import Call
 from patchsim.search import channel_sums, lower_bounds, pruning
-from patchsim.search.best_first import Found, Windows, best_first
+from patchsim.search.best_first import Found, best_first
 from patchsim.search.direct import Direct
 from patchsim.search.lower_bounds import LowerBounds
-from patchsim.search.suppression import Array, Suppression
+from patchsim.search.suppression import Array, Suppression, Windows, joined
 
 #: How many likely matches are measured at least if those measured first aren't near.
 MORE = 200
@@ -87,8 +88,9 @@ class Group:
 
     def sharpen(self) -> None:
         """Bound in the next way."""
-        self.ways = self.ways[1:]
-        self.bounds, self._places, self._many = self.ways[0].bound(self.call), None, None
+        # The others make room first.
+        self.ways, self.bounds, self._places, self._many = self.ways[1:], [], None, None
+        self.bounds = self.ways[0].bound(self.call)
 
 
 def group(call: Call, members: list[int], alone: bool) -> Group:
@@ -114,26 +116,67 @@ class Survey:
     def __init__(self, calls: list[tuple[Call, list[int]]], k: int | None) -> None:
         self.groups, self.k = [group(*call, k == 1) for call in calls], k
         each = {n: direct for n, direct, _ in self._each()}
-        self.directs = [each[n] for n in range(len(each))]
+        self.directs = [each[n] for n in sorted(each)]
 
-    def matches(self, most: float, max_overlap: float) -> list[Found]:
-        """Find the nearest windows, no further than `most`, by greedy suppression."""
+    def matches(self, most: float, max_overlap: float, room: int) -> list[Found] | None:
+        """Find the nearest windows, no further than `most`, by greedy suppression.
+
+        Of at most so many windows as there is room for; None if there are more.
+        """
         found: list[Found] = []
         for limit in self._limits(most, max_overlap):
             if many := self._many(limit):
                 for own in many:
                     own.sharpen()
-                return self.matches(most, max_overlap)
+                return self.matches(most, max_overlap, room)
+            if self.crowded(limit, room):
+                return None
             windows = self._windows(limit)
-            if self.k == 1 and len(windows.row) == 1 and limit < most:
+            if self.k == 1 and len(windows) == 1 and limit < most:
                 # It is the one that is known to be as near.
                 only = windows.template[0], windows.row[0], windows.col[0]
                 return [Found(limit, *map(int, only))]
             measure = self._measure(windows, limit)
-            found = best_first(windows, measure, self._suppression(max_overlap), self.k, limit)
+            suppression = self._suppression(windows, max_overlap)
+            found = best_first(windows, measure, suppression, self.k, limit)
             if len(found) == self.k:
                 break
         return found
+
+    def likely(self, count: int) -> Windows:
+        """Measure so many windows of each template that have the least bounds, one in each cell."""
+        parts = []
+        for n, _, bounds in self._each():
+            row, col = bounds.likely_cells.least(count)
+            parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
+        windows = joined(parts)
+        distances = self._measure(windows, math.inf)(np.arange(len(windows)))
+        return dataclasses.replace(windows, lower=distances)
+
+    def near(self, limit: float, room: int | None) -> Windows | None:
+        """List the windows that may be that near; None if there is no room for so many."""
+        while many := self._many(limit):
+            for own in many:
+                own.sharpen()
+        if room is not None and self.crowded(limit, room):
+            return None
+        return self._windows(limit)
+
+    def measured(self, windows: Windows, limit: float) -> Windows:
+        """Measure windows, and keep those that are no further than a limit."""
+        distances = self._measure(windows, limit)(np.arange(len(windows)))
+        there = distances <= min(limit, np.finfo(np.float64).max)
+        return dataclasses.replace(windows, lower=distances)[there]
+
+    def crowded(self, limit: float, room: int) -> bool:
+        """Tell whether more windows may be that near than there is room for."""
+        count = 0
+        for own in self.groups:
+            for bounds in own.bounds:
+                count += bounds.count(limit, room)
+            if count > room and own.alone:
+                count = sum(len(row) for row, _ in own.places(limit))
+        return count > room
 
     def _many(self, limit: float) -> list[Group]:
         """List the groups of which that limit leaves many windows, and that know sharper bounds."""
@@ -159,21 +202,12 @@ class Survey:
         yield most
 
     def _seeds(self, count: int, max_overlap: float) -> list[float]:
-        """Return the distances of likely matches, the nearest first.
-
-        Of so many windows of each template that have the least bounds, at most one in each cell.
-        """
-        parts = []
-        for n, _, bounds in self._each():
-            row, col = bounds.likely_cells.least(count)
-            parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
-        windows = _joined(parts)
-        distances = self._measure(windows, math.inf)(np.arange(len(windows.row)))
+        """Return the distances of likely matches, the nearest first."""
+        known = self.likely(count)
         if self.k == 1:  # the nearest of all is a match
-            return sorted(distances[np.isfinite(distances)])[:1]
-        known = Windows(windows.template, windows.row, windows.col, distances)
-        suppression = self._suppression(max_overlap)
-        found = best_first(known, distances.__getitem__, suppression, None, math.inf)
+            return sorted(known.lower[np.isfinite(known.lower)])[:1]
+        suppression = self._suppression(known, max_overlap)
+        found = best_first(known, known.lower.__getitem__, suppression, None, math.inf)
         return [own.distance for own in found]
 
     def _windows(self, limit: float) -> Windows:
@@ -184,13 +218,13 @@ class Survey:
             for n, bounds, (row, col) in found:
                 lower = bounds(bounds.values[row, col])
                 parts.append(Windows(np.full(len(row), n), row, col, lower))
-        return parts[0] if len(parts) == 1 else _joined(parts)  # a single one is in order
+        return parts[0] if len(parts) == 1 else joined(parts)  # a single one is in order
 
     def _measure(self, windows: Windows, limit: float) -> Callable[[Array], Array]:
         def measure(indices: Array) -> Array:
             distances = np.empty(len(indices))
             template = windows.template[indices]
-            for n, direct in enumerate(self.directs):
+            for n, direct, _ in self._each():
                 mine = np.flatnonzero(template == n)
                 if len(mine):
                     places = windows.row[indices[mine]], windows.col[indices[mine]]
@@ -200,17 +234,6 @@ class Survey:
 
         return measure
 
-    def _suppression(self, max_overlap: float) -> Suppression:
-        shapes = [direct.map_size for direct in self.directs]
-        sizes = [direct.size for direct in self.directs]
-        return Suppression(shapes, sizes, self.directs[0].stride, max_overlap)
-
-
-def _joined(parts: list[Windows]) -> Windows:
-    """Join lists of windows, and order them by row, column and template."""
-    template, row, col, lower = (
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("template", "row", "col", "lower")
-    )
-    order = np.lexsort((template, col, row))
-    return Windows(template[order], row[order], col[order], lower[order])
+    def _suppression(self, windows: Windows, max_overlap: float) -> Suppression:
+        sizes = np.array([direct.size for direct in self.directs])
+        return Suppression(windows, sizes, self.directs[0].stride, max_overlap)

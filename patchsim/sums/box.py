@@ -77,6 +77,12 @@ def expression_sum(
     return sums
 
 
+def memory(problem: Problem) -> int:
+    """Bound the bytes that `expression_sum` takes: for each thread as many rows as a window's."""
+    busy = min(threads.count_threads(), problem.map_size[0])
+    return 8 * busy * (problem.kernel_size[0] + 4) * problem.image_size[1]
+
+
 def additions(problem: Problem) -> int:
     """Count the additions that a pixel passes in `expression_sum` of floats, at most.
 

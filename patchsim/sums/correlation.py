@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from patchsim.metrics.l2 import METRIC as L2
 from patchsim.problem import Problem
 from patchsim.sums import overlap_save
 from patchsim.sums.algebra import Correlate
-from patchsim.sums.box import box_sum
+from patchsim.sums.box import Array, box_sum
 
 #: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
 Terms = Iterable[tuple[Tensor, Tensor]]
@@ -54,7 +55,7 @@ def window_sums(
     weights = torch.ones_like(kernel, dtype=dtype) if weight is None else weight.to(dtype)
     image, kernel = image.to(dtype), kernel.to(dtype)
     terms, constants = expand(_finite(image), _finite(kernel), weights)
-    correlate, _ = _cheapest(problem)
+    correlate = _cheapest(problem)
     sums = constants[:, None, None].to(torch.int64 if exact else dtype)
     for part, f, g in _grouped(problem, terms):
         sums = sums + correlate(part, f, g, peaks if exact else None)
@@ -68,15 +69,23 @@ def window_sums(
 
 def transforms_error(
     problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None, expand: Expand
-) -> Tensor | float:
-    """Bound what FFTs add to the rounding errors of the correlations."""
-    _, error = _cheapest(problem)
-    if error is None:
-        return 0.0
-    weights = torch.ones_like(kernel) if weight is None else weight
-    terms, _ = expand(_finite(image.detach()), _finite(kernel.detach()), weights)
-    errors = (error(part, f, g) for part, f, g in _grouped(problem, terms))
-    return sum(errors, start=torch.zeros(()))
+) -> Tensor:
+    """Bound what FFTs add to the rounding errors of the correlations: (1, N, 1, 1)."""
+    total = np.zeros(len(kernel))
+    if _cheapest(problem) is fft.correlate:
+        weights = torch.ones_like(kernel) if weight is None else weight
+        taps, images = _finite(kernel.detach()), dict[int, Array]()
+        kernels: dict[int, tuple[Problem, fft.OfTemplates]] = {}
+        # Strip by strip, of which all groups are made once.
+        for strip in fft.strips(image.detach()):
+            terms, _ = expand(_finite(strip), taps, weights)
+            for number, (part, f, g) in enumerate(_grouped(problem, terms)):
+                images[number] = images.get(number, np.zeros(())) + fft.squares_and_sums(f)
+                if number not in kernels:
+                    kernels[number] = part, fft.norms_of_templates(g)
+        for number, (part, norms) in kernels.items():
+            total += fft.transforms_error(part, fft.largest_norms(images[number]), norms)
+    return torch.from_numpy(total).to(kernel.device)[None, :, None, None]
 
 
 def _grouped(problem: Problem, terms: Terms) -> Iterator[tuple[Problem, Tensor, Tensor]]:
@@ -97,13 +106,9 @@ def _finite(values: Tensor) -> Tensor:
     return values.nan_to_num(0, 0, 0)
 
 
-def _cheapest(
-    problem: Problem,
-) -> tuple[Correlate, Callable[[Problem, Tensor, Tensor], Tensor] | None]:
-    """Choose conv2d or FFT for a group; return it and what bounds its transforms' error."""
-    if _fastest(problem, TOGETHER) is conv2d.CONV2D:
-        return conv2d.correlate, None
-    return fft.correlate, fft.correlation_error
+def _cheapest(problem: Problem) -> Correlate:
+    """Choose conv2d or FFT for a group."""
+    return conv2d.correlate if _fastest(problem, TOGETHER) is conv2d.CONV2D else fft.correlate
 
 
 def _fastest(problem: Problem, together: int) -> Backend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ class Planes:
     """An image laid out so that each tap of a template is one shift of a flat array.
 
     With a stride the image is split into its phases, of which each holds every s-th row and
-    column: neighbouring windows then read neighbouring pixels (Coq: ``phases``).
+    column: neighbouring windows then read neighbouring pixels (Coq: ``phases``). Of strides longer
+    than a window only the phases are kept that windows reach.
 
     Attributes
     ----------
@@ -44,7 +46,7 @@ class Planes:
         From one image, channel, phase of rows and phase of columns to the next.
     """
 
-    def __init__(self, image: Tensor, stride: Pair) -> None:
+    def __init__(self, image: Tensor, stride: Pair, extent: Pair | None = None) -> None:
         self.stride = stride
         if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
             *outer, self.pitch, _ = image.stride()
@@ -54,7 +56,7 @@ class Planes:
                 image = image.as_strided((1 + sum((n - 1) * step for n, step in last),), (1,))
             self.flat = image.numpy().reshape(-1)
         else:
-            planes, self.pitch = phases(image, stride)
+            planes, self.pitch = phases(image, stride, extent or stride)
             _, channels, down, across, size = planes.shape
             self.steps = channels * down * across * size, down * across * size, across * size, size
             self.flat = planes.reshape(-1)
@@ -64,17 +66,21 @@ class Planes:
         return _offsets(kernel_shape[1:], self.stride, dilation, self.steps[1:], self.pitch)
 
 
-def phases(image: Tensor, stride: Pair) -> tuple[np.ndarray[Any, Any], int]:
-    """Split every sy-th row and sx-th column: planes (B, C, sy, sx, rows·cols and a gap), cols."""
+def phases(image: Tensor, stride: Pair, extent: Pair) -> tuple[np.ndarray[Any, Any], int]:
+    """Split every sy-th row and sx-th column, as far as windows of that extent reach.
+
+    Planes (B, C, sy or less, sx or less, rows·cols and a gap), cols.
+    """
     pixels = image.numpy()
     (sy, sx), (batch, channels, height, width) = stride, image.shape
     rows, cols = -(-height // sy), -(-width // sx)
+    down, across = (min(pair) for pair in zip(stride, extent, strict=True))
     # Planes that lie a multiple of 4096 bytes apart would compete for the same lines of the cache.
     page, line = 4096 // image.itemsize, 64 // image.itemsize
-    gap = (9 * line - rows * cols) % page
-    planes = np.empty((batch, channels, sy, sx, rows * cols + gap), pixels.dtype)
-    split = jit.phases(image.dtype, sx if sx in STRIDES else 0)
-    run = partial(split, pixels, planes, rows, cols)
+    gap = (9 * line - rows * cols) % page if rows * cols >= page else 0
+    planes = np.empty((batch, channels, down, across, rows * cols + gap), pixels.dtype)
+    split = jit.phases(image.dtype, sx if sx == across and sx in STRIDES else 0)
+    run = partial(split, pixels, planes, stride, rows, cols)
     threads.share(run, batch * channels * rows, 50 * planes.size)
     return planes, cols
 
@@ -138,6 +144,7 @@ def sums(
     order = None if whole else _by_phase(kernel.shape, stride, dilation)
     if order is not None:
         taps = [np.take(values, order, 1) for values in taps]
+    extent = _extent(kernel.shape, dilation)
 
     def add(planes: Planes, top: int, block: int, first: int, last: int) -> None:
         """Compute rows of sums, `block` in a run; planes begin with those of row `top`."""
@@ -149,26 +156,31 @@ def sums(
             run(*arguments, first, last)
 
     if whole:
-        planes = Planes(image, stride)
+        planes = Planes(image, stride, extent)
         block = _rows_in_a_run(rows, shape[3], planes.pitch, sharing)
         threads.share(partial(add, planes, 0, block), rows, operations, block)
         return torch.from_numpy(result)
-    extent = dilation[0] * (kernel.shape[2] - 1) + 1
     block = _rows_in_a_run(rows, shape[3], -(-image.shape[3] // stride[1]), sharing)
     # As many parts for each thread, of whole blocks.
     line = image.nbytes // image.shape[2]
-    parts = sharing * -(-rows // (sharing * rows_at_a_time(SPLIT, line, stride[0], extent)))
+    parts = sharing * -(-rows // (sharing * rows_at_a_time(SPLIT, line, stride[0], extent[0])))
     most = block * -(-rows // (parts * block))
 
     def split(first: int, last: int) -> None:
         """Split the pixels of some rows, which then lie in the cache, and compute these."""
         for top in range(first, last, most):
             bottom = min(top + most, last)
-            lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent)
-            add(Planes(image[:, :, lines], stride), top, block, top, bottom)
+            lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent[0])
+            add(Planes(image[:, :, lines], stride, extent), top, block, top, bottom)
 
     threads.share(split, rows, operations, most)
     return torch.from_numpy(result)
+
+
+def _extent(kernel_shape: torch.Size, dilation: Pair) -> Pair:
+    """Return how many rows and columns of pixels a window covers."""
+    down, across = (d * (n - 1) + 1 for d, n in zip(dilation, kernel_shape[2:], strict=True))
+    return down, across
 
 
 def rows_at_a_time(most: int, line: int, down: int, extent: int) -> int:
@@ -240,7 +252,7 @@ def image_gradient(
     ``sliding_image_gradient``).
     """
     (sy, sx), (batch, channels, height, width) = stride, image.shape
-    pixels, cols = phases(image.detach(), stride)
+    pixels, cols = phases(image.detach(), stride, _extent(kernel.shape, dilation))
     planes = torch.from_numpy(pixels)
     rows, templates = -(-height // sy), len(kernel)
     down, across = (d * np.arange(n) for d, n in zip(dilation, kernel.shape[2:], strict=True))
@@ -253,23 +265,23 @@ def image_gradient(
     taps = [t.detach().numpy() for t in (kernel, weight) if t is not None]
     slope = str(derivative(parse(expression), "p"))
     run = jit.kernel(slope, "image gradient", weight is not None, image.dtype)
-    result = torch.zeros_like(planes)
-    for c, i, j in np.ndindex(channels, sy, sx):
+    result = image.new_zeros((batch, channels, height, width))
+    sums = np.empty((1, 1, rows, cols), pixels.dtype)
+    for c, i, j in product(range(channels), np.unique(down % sy), np.unique(across % sx)):
         mine = np.ix_(down % sy == i, across % sx == j)
         offsets = front - shifts[mine] + np.arange(templates)[:, None, None] * slopes.shape[2]
         values = [np.ascontiguousarray(t[:, c][:, mine[0], mine[1]]).reshape(1, -1) for t in taps]
         for b in range(batch):
             start = np.dot((b, c, i, j), planes.stride()[:4])
             place = 0, b * slopes.stride(0), int(start)
-            sums = result[b, c, i, j, : rows * cols].view(1, 1, rows, cols).numpy()
             operations = 5 * offsets.size * rows * cols
             arguments = slopes.view(-1).numpy(), planes.view(-1).numpy(), offsets.reshape(-1)
             block = _rows_in_a_run(rows, cols, cols, threads.sharing(operations))
             work = partial(run, *arguments, *values, sums, place, cols, block, CHUNK)
             threads.share(work, rows, operations, block)
-    split = result[..., : rows * cols].reshape(*result.shape[:4], rows, cols)
-    joined = split.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, rows * sy, cols * sx)
-    return joined[..., :height, :width].contiguous()
+            own = result[b, c, i::sy, j::sx]
+            own[:] = torch.from_numpy(sums)[0, 0, : own.shape[0], : own.shape[1]]
+    return result
 
 
 def template_gradient(
@@ -286,7 +298,7 @@ def template_gradient(
     A tap collects, over all windows, the gradient of the window's sum times ∂d/∂k (Coq:
     ``template_gradient``).
     """
-    planes = Planes(image.detach(), stride)
+    planes = Planes(image.detach(), stride, _extent(kernel.shape, dilation))
     slope = str(derivative(parse(expression), "k"))
     run = jit.kernel(slope, "template gradient", weight is not None, image.dtype)
     slopes = gradient.contiguous().numpy()
