@@ -250,8 +250,8 @@ def _as_it_lies(problem: Problem) -> bool:
     """Tell whether nothing is to be added to an image, nor much of it lies beyond all windows."""
     if any(problem.pads) or any(problem.overhang):
         return False
-    far = any(step > reach for step, reach in zip(problem.stride, problem.extent, strict=True))
-    return not far
+    (down, across), (rows, cols) = problem.stride, problem.extent
+    return down <= rows and across <= cols
 
 
 def _whole(problem: Problem) -> Tile:
