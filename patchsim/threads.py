@@ -80,7 +80,7 @@ def each(work: Callable[[Any], None], jobs: Sequence[Any], most: int) -> None:
     At most so many at a time.
     """
     threads = count_threads()
-    if min(threads, most, len(jobs)) == 1:
+    if min(threads, most, len(jobs)) <= 1:
         for job in jobs:
             work(job)
         return

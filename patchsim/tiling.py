@@ -62,9 +62,9 @@ def run(
         values = _values(prepare(patch) if prepare else patch, problem)
         return finish(function(metric, part, values, kernel, weight))
 
+    if together == 0 and into is None:
+        return compute(image, kernel, problem)
     if size == (problem.batch, *problem.map_size) and into is None:
-        if _as_it_lies(problem):
-            return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
     inference, lock = torch.is_inference_mode_enabled(), Lock()
@@ -131,12 +131,17 @@ FEWEST = 2**14
 def _tiling(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int, count: int
 ) -> tuple[tuple[int, int, int], int]:
-    """Choose the size of tiles, and how many of them so many threads compute at a time."""
+    """Choose the size of tiles, and how many of them so many threads compute at a time.
+
+    0 if one is the whole, whose image is taken as it lies.
+    """
     together = count if _side_by_side(backend, problem) else 1
     size = _fitting(backend, metric, problem, max_memory, together)
     while together > 1 and math.prod(size) < FEWEST:
         together //= 2
         size = _fitting(backend, metric, problem, max_memory, together)
+    if size == (problem.batch, *problem.map_size) and _as_it_lies(problem):
+        return size, 0
     return size, together
 
 
@@ -250,8 +255,8 @@ def _as_it_lies(problem: Problem) -> bool:
     """Tell whether nothing is to be added to an image, nor much of it lies beyond all windows."""
     if any(problem.pads) or any(problem.overhang):
         return False
-    far = any(step > reach for step, reach in zip(problem.stride, problem.extent, strict=True))
-    return not far
+    (down, across), (rows, cols) = problem.stride, problem.extent
+    return down <= rows and across <= cols
 
 
 def _whole(problem: Problem) -> Tile:
