@@ -61,7 +61,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.ran[kind]} {kind}s of {self.problems[kind]} problems, "
+            f"{self.ran[kind]} {kind} calls of {self.problems[kind]} problems, "
             f"{self.refused[kind]} refused"
             for kind in KINDS
         ]
@@ -88,6 +88,7 @@ def run_one(kind: Kind, seed: int, number: int, out: Collection[str], report: Re
         report.ran[kind] += ran
         report.refused[kind] += refused
     except Exception as error:  # whatever is raised is a finding
+        report.ran[kind] += 1
         _note(report, error, f"{_command(kind, seed, number, out)}\n    {case}")
     report.problems[kind] += 1
     taken = time.perf_counter() - begun
