@@ -131,6 +131,7 @@ def weights_of(weight: torch.Tensor, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(values[:, None] if per_template else values, shape)
 
 
+@np.errstate(all="ignore")
 def answer(question: Question) -> Answer:
     """Compute the exact answer."""
     question, spoils = _ready(question)
@@ -236,8 +237,7 @@ def _sums(p: Array, k: Array, weight: Array | None, question: Question) -> tuple
     if question.metric in PREPARED:
         heaviest = taps if weight is None else weight.sum()
         scale = 1 + max(float(abs(values).max(initial=0)) for values in (p, k)) ** 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slack = slack + np.where(sums > 0, 64 * unit * scale * float(heaviest) / sums, 0)
+        slack = slack + np.where(sums > 0, 64 * unit * scale * float(heaviest) / sums, 0)
     return sums, slack.astype(float)
 
 
