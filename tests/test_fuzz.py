@@ -23,7 +23,7 @@ def two_dtypes(monkeypatch):
 @pytest.mark.usefixtures("two_dtypes")
 def test_a_few_maps_and_searches():
     """The same ones every time."""
-    report = fuzz.run({"map": 250, "search": 20}, seed=22, out=LEFT_OUT)
+    report = fuzz.run({"map": 120, "search": 10}, seed=22, out=LEFT_OUT)
     assert not report.found, str(report)
 
 
