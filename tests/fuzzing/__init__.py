@@ -1,0 +1,1 @@
+"""Random problems, and what the right answers are; see ``tests/fuzz.py``."""
