@@ -6,7 +6,6 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from patchsim import bounds, tiling
+from patchsim.ambient import plain
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import Flat
@@ -21,6 +21,7 @@ from patchsim.finish import Finish, Reduction, Score, converted
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt
+from patchsim.once import once
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
 from patchsim.sums import algebra, factors
@@ -130,7 +131,7 @@ class Call:
         found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
         return found
 
-    @cached_property
+    @once
     def extremes(self) -> tuple[float, float]:
         """The least and the greatest finite value of the image."""
         return bounds.finite_range(self.image)
@@ -230,6 +231,7 @@ def read(
 ) -> Call:
     """Check the arguments of a call and bring its tensors into four dimensions."""
     chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
+    image, kernel = plain("image", image), plain("kernel", kernel)
     problem = problem_of(image, kernel, *geometry)
     map_dtype = problem.map_dtype
     leading = (*image.shape[:-3], *kernel.shape[:-3])

@@ -66,7 +66,7 @@ class _Adapted:
             problem, image, kernel, weight = _doubled(problem, image, kernel, weight)
         sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
         if _plain(problem):
-            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=False)
+            run = scores.kernel(self.statistic, sums.dtype, self._computed, bound=False)
             if run:
                 wanted = (self.score.similarity,)
                 return self._scores(run, wanted, problem, image, kernel, sums)
@@ -85,7 +85,7 @@ class _Adapted:
         """
         if _plain(problem):
             sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
-            run = scores.kernel(self.statistic, sums.dtype, self.score.dtype, bound=True)
+            run = scores.kernel(self.statistic, sums.dtype, self._computed, bound=True)
             if run:
                 share = 2.0**-49
                 if problem.value_range is None:
@@ -116,7 +116,7 @@ class _Adapted:
         templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
         total, rounding = float(problem.taps), rounding_of(problem)
         maps = 2 * problem.templates if self.errors else problem.templates
-        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.dtype)
+        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self._computed)
         given = sums.contiguous().numpy()  # backends may keep the image's memory format
         together = max(problem.kernel_size[0], WINDOWS // cols)
         for first in range(0, rows, together):
@@ -127,7 +127,12 @@ class _Adapted:
             windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
             moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
             run(given, *moments, self.range, *wanted, output.numpy(), first)
-        return output
+        return output.to(self.score.dtype)
+
+    @property
+    def _computed(self) -> torch.dtype:
+        """What kernels give: there are none of half precision."""
+        return torch.float64 if self.score.dtype is torch.float64 else torch.float32
 
     def _similarity(self, moments: Moments) -> Tensor:
         # A NaN or inf in a window or template stays one.

@@ -47,7 +47,8 @@ def dtype_of(array: np.ndarray[Any, Any]) -> torch.dtype:
 class Problem:
     """Shapes, stride, padding, dilation, dtype and device of one comparison.
 
-    ``pads`` are the zeros asked for at (top, bottom, left, right).
+    ``pads`` are the zeros asked for at (top, bottom, left, right). ``grad`` tells whether there are
+    derivatives, and ``transformed`` whether by forward mode or a transform of torch.func.
 
     Attributes
     ----------
@@ -85,6 +86,7 @@ class Problem:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     weighting: Weighting = "none"
     grad: bool = False
+    transformed: bool = False
 
     taps: int = field(init=False, repr=False, compare=False)
     extent: Pair = field(init=False, repr=False, compare=False)
@@ -187,8 +189,35 @@ def problem_of(
         _hashable(padding),
         _hashable(dilation),
         weighting,
-        torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
+        *_derivatives(image, kernel),
     )
+
+
+def _derivatives(image: torch.Tensor, kernel: torch.Tensor) -> tuple[bool, bool]:
+    """Tell whether there are derivatives, and whether these are of the kind `transformed`."""
+    if not torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
+            _check_not_mapped(image, kernel)
+            return True, True
+        forward = torch.autograd.forward_ad
+        if forward._current_level >= 0:  # cheap to ask
+            duals = (forward.unpack_dual(values) for values in (image, kernel))
+            if any(dual.tangent is not None for dual in duals):
+                return True, True
+    return torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad), False
+
+
+def _check_not_mapped(*tensors: torch.Tensor) -> None:
+    functorch = torch._C._functorch
+    for tensor in tensors:
+        inner = tensor
+        while functorch.is_functorch_wrapped_tensor(inner):
+            if functorch.is_batchedtensor(inner):
+                raise TypeError(
+                    "patchsim can't be mapped by torch.func.vmap; it takes batches itself: images "
+                    "(B, C, H, W) and templates (N, C, h, w)"
+                )
+            inner = functorch.get_unwrapped(inner)
 
 
 def _hashable(value: Padding) -> Padding:
@@ -208,12 +237,18 @@ def _problem(
     dilation: IntOrPair,
     weighting: Weighting,
     grad: bool,
+    transformed: bool,
 ) -> Problem:
     _check_shapes(*shapes)
     _check_dtypes(*dtypes)
     if devices[0] != devices[1]:
         raise ValueError(
             f"`image` is on {devices[0]} and `kernel` is on {devices[1]}; move one with .to()"
+        )
+    if devices[0].type == "meta":
+        raise ValueError(
+            "`image` and `kernel` are on the meta device, where tensors hold no numbers; make them "
+            "on another one"
         )
     image, kernel = shapes
     strides, dilations = as_pair("stride", stride, 1), as_pair("dilation", dilation, 1)
@@ -232,6 +267,7 @@ def _problem(
         device=devices[0],
         weighting=weighting,
         grad=grad,
+        transformed=transformed,
     )
 
 

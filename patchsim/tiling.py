@@ -62,11 +62,17 @@ def run(
             return compute(image, kernel, problem)
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
+    if problem.transformed:
+        parts = [
+            compute(_cut(image, problem, tile), kernel, _part(problem, *_lengths(tile)))
+            for tile in _tiles(problem, size)
+        ]
+        return _joined(parts, problem, size)
     inference, lock = torch.is_inference_mode_enabled(), Lock()
     output: list[Tensor] = []
 
     def fill(tile: Tile) -> None:
-        part = _part(problem, *(s.stop - s.start for s in tile))
+        part = _part(problem, *_lengths(tile))
         _prepare(backend, metric, part, kernel, lock)
         if problem.grad:
             # The autograd graph would hold the temporaries of all tiles: recompute them instead.
@@ -81,9 +87,9 @@ def run(
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
-    tiles = list(_tiles(problem, size))
+    tiles = _tiles(problem, size)
     if _side_by_side(backend, problem):
-        threads.each(fill, tiles)
+        threads.each(fill, list(tiles))
     else:
         for tile in tiles:
             fill(tile)
@@ -163,7 +169,7 @@ def work(backend: Backend, metric: Metric, problem: Problem, max_memory: int) ->
 def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
     """List the problems of the tiles that `run` computes, each once."""
     size = tile_size(backend, metric, problem, options.max_memory)
-    shapes = {tuple(s.stop - s.start for s in tile) for tile in _tiles(problem, size)}
+    shapes = {_lengths(tile) for tile in _tiles(problem, size)}
     return tuple(_part(problem, *shape) for shape in sorted(shapes))
 
 
@@ -207,6 +213,23 @@ def _tiles(problem: Problem, size: tuple[int, int, int]) -> Iterator[Tile]:
         for length, step in zip(lengths, size, strict=True)
     )
     yield from product(*ranges)
+
+
+def _lengths(tile: Tile) -> tuple[int, int, int]:
+    batch, rows, cols = (s.stop - s.start for s in tile)
+    return batch, rows, cols
+
+
+def _joined(pieces: list[Tensor], problem: Problem, size: tuple[int, int, int]) -> Tensor:
+    """Put the maps of tiles together, without writing into one: see `Problem.transformed`."""
+    counts = [
+        -(-n // step) for n, step in zip((problem.batch, *problem.map_size), size, strict=True)
+    ]
+    for dim, count in zip((3, 2, 0), reversed(counts), strict=True):
+        together = range(0, len(pieces), count)
+        pieces = [torch.cat(pieces[first : first + count], dim) for first in together]
+    [whole] = pieces
+    return whole
 
 
 def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:

@@ -309,10 +309,12 @@ def compiled(
 
     namespace = {"np": np, "njit": njit, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
-    try:
-        kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
-    except (RuntimeError, OSError):  # no place to keep it
-        kernel = numba.njit(signatures, **options)(namespace[name])
+    # Forks wait for this lock: see `patchsim.threads`.
+    with numba.core.compiler_lock.global_compiler_lock:
+        try:
+            kernel: Kernel = numba.njit(signatures, cache=True, **options)(namespace[name])
+        except (RuntimeError, OSError):  # no place to keep it
+            kernel = numba.njit(signatures, **options)(namespace[name])
     return kernel
 
 
