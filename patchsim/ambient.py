@@ -28,13 +28,10 @@ def independent(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         if threads.forked:
             threads.settle()
-        if torch._C._len_torch_function_stack():
-            with torch._C.DisableTorchFunction():
-                return alike(*args, **kwargs)
-        if torch._C._is_any_autocast_enabled():
-            with torch._C._DisableAutocast():
-                return alike(*args, **kwargs)
-        return function(*args, **kwargs)
+        if not (torch._C._len_torch_function_stack() or torch._C._is_any_autocast_enabled()):
+            return function(*args, **kwargs)
+        with torch._C.DisableTorchFunction(), torch._C._DisableAutocast():
+            return function(*args, **kwargs)
 
     return alike
 
@@ -46,14 +43,16 @@ def plain(name: str, tensor: Any) -> Any:
     a view of complex numbers carries where its numbers are to be negated. What isn't a tensor is
     returned as it is.
     """
-    if type(tensor) is not Tensor and isinstance(tensor, Tensor):
+    if torch.compiler.is_compiling():  # which traces stand-ins of its own
+        return tensor
+    if type(tensor) is not Tensor:
+        if not isinstance(tensor, Tensor):
+            return tensor
         tensor = _of_subclass(name, tensor)
-    return tensor.resolve_neg() if isinstance(tensor, Tensor) and tensor.is_neg() else tensor
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _of_subclass(name: str, tensor: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # which traces stand-ins of its own
-        return tensor
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise TypeError(
             f"`{name}` is a {type(tensor).__qualname__}, which computes in its own way or holds no "
@@ -61,3 +60,9 @@ def _of_subclass(name: str, tensor: Tensor) -> Tensor:
         )
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.as_subclass(Tensor)
+
+
+def refuse_transforms(name: str) -> None:
+    """Raise inside `torch.func`'s grad, vmap and the like."""
+    if torch._C._are_functorch_transforms_active():
+        raise TypeError(f"torch.func can't transform {name}: it has no derivative")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from patchsim.ambient import independent
+from patchsim.ambient import independent, refuse_transforms
 from patchsim.backends import BACKENDS, Backend
 from patchsim.call import read
 from patchsim.finish import Reduction
@@ -171,6 +171,7 @@ def error_bound(
     theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
     O(C·H·W·log(h·w)).
     """
+    refuse_transforms("error_bound")
     geometry = stride, padding, dilation
     call = read(image, kernel, metric, geometry, weight, data_range, backend)
     return call.bound(reduction)

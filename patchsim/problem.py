@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch._C import _are_functorch_transforms_active as _functions_active
+from torch.autograd import forward_ad
 
 IntOrPair = int | Sequence[int]
 Padding = IntOrPair | str
@@ -195,15 +197,13 @@ def problem_of(
 
 def _derivatives(image: torch.Tensor, kernel: torch.Tensor) -> tuple[bool, bool]:
     """Tell whether there are derivatives, and whether these are of the kind `transformed`."""
-    if not torch.compiler.is_compiling():
-        if torch._C._are_functorch_transforms_active():
-            _check_not_mapped(image, kernel)
+    if _functions_active() and not torch.compiler.is_compiling():
+        _check_not_mapped(image, kernel)
+        return True, True
+    if forward_ad._current_level >= 0:  # which is cheap to ask
+        duals = map(forward_ad.unpack_dual, (image, kernel))
+        if any(dual.tangent is not None for dual in duals):
             return True, True
-        forward = torch.autograd.forward_ad
-        if forward._current_level >= 0:  # cheap to ask
-            duals = (forward.unpack_dual(values) for values in (image, kernel))
-            if any(dual.tangent is not None for dual in duals):
-                return True, True
     return torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad), False
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier, local
@@ -138,12 +138,12 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
         _Task(work, blocks).run(_pool(threads - 1), threads - 1, joins=True)
 
 
-def each(work: Callable[[Any], None], jobs: Sequence[Any]) -> None:
+def each(work: Callable[[Any], None], jobs: Iterable[Any]) -> None:
     """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself.
 
     Errors are raised as `share` does.
     """
-    threads = count_threads()
+    threads, jobs = count_threads(), list(jobs)
     if threads == 1 or len(jobs) == 1:
         for job in jobs:
             _here.task.check()

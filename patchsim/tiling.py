@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from threading import Lock
 
@@ -63,11 +63,8 @@ def run(
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
     if problem.transformed:
-        parts = [
-            compute(_cut(image, problem, tile), kernel, _part(problem, *_lengths(tile)))
-            for tile in _tiles(problem, size)
-        ]
-        return _joined(parts, problem, size)
+        cut = partial(_cut, image, problem)
+        return _joined(lambda tile, part: compute(cut(tile), kernel, part), problem, size)
     inference, lock = torch.is_inference_mode_enabled(), Lock()
     output: list[Tensor] = []
 
@@ -87,13 +84,14 @@ def run(
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
-    tiles = _tiles(problem, size)
-    if _side_by_side(backend, problem):
-        threads.each(fill, list(tiles))
-    else:
-        for tile in tiles:
-            fill(tile)
+    each = threads.each if _side_by_side(backend, problem) else _in_turn
+    each(fill, _tiles(problem, size))
     return output[0]
+
+
+def _in_turn(work: Callable[[Tile], None], tiles: Iterable[Tile]) -> None:
+    for tile in tiles:
+        work(tile)
 
 
 def _prepare(
@@ -220,8 +218,12 @@ def _lengths(tile: Tile) -> tuple[int, int, int]:
     return batch, rows, cols
 
 
-def _joined(pieces: list[Tensor], problem: Problem, size: tuple[int, int, int]) -> Tensor:
-    """Put the maps of tiles together, without writing into one: see `Problem.transformed`."""
+def _joined(
+    compute: Callable[[Tile, Problem], Tensor], problem: Problem, size: tuple[int, int, int]
+) -> Tensor:
+    """Compute tiles and put them together, without writing into a map: see `Problem`."""
+    tiles = _tiles(problem, size)
+    pieces = [compute(tile, _part(problem, *_lengths(tile))) for tile in tiles]
     counts = [
         -(-n // step) for n, step in zip((problem.batch, *problem.map_size), size, strict=True)
     ]

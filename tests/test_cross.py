@@ -126,7 +126,8 @@ class Cell:
         try:
             return function(*tensors, self.metric, **self.options, **options)
         except (TypeError, ValueError) as error:
-            assert re.search("can't compute|no backend can|is no sum", str(error)), self.name
+            reason = str(error)
+        assert re.search("can't compute|no backend can|is no sum", reason), (self.name, reason)
         return None
 
     def check(self):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from patchsim.ambient import independent, plain
+from patchsim.ambient import independent, plain, refuse_transforms
 from patchsim.backends import Backend
 from patchsim.call import Call, read
 from patchsim.metrics import AnyMetric
@@ -101,8 +101,7 @@ def find(
     given = [kernel] if isinstance(kernel, Tensor) and kernel.dim() == 3 else list(kernel)
     if not given:
         raise ValueError("there is no template: `kernel` is empty")
-    if torch._C._are_functorch_transforms_active():
-        raise TypeError("find can't be transformed by torch.func: matches are no tensors")
+    refuse_transforms("find")
     image, given = plain("image", image), [plain("kernel", own) for own in given]
     for own in given:
         problem_of(image, own, stride)
