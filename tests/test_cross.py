@@ -152,9 +152,9 @@ class Cell:
     def near(self, found, exact, bound):
         error = abs(found.double().numpy() - exact)
         assert (error <= bound.numpy() + 1e-12 * (1 + abs(exact))).all(), (self.name, error.max())
-        # Bounds are loose; what is computed isn't.
+        # Bounds are loose; what is computed isn't, where nothing but rounding is off.
         half = 8 * torch.finfo(self.dtype).eps if self.dtype in FLOATS else 0
-        usual = 0.03 if self.backend == "lowrank" else max(1e-4, half)
+        usual = np.inf if self.backend == "lowrank" else max(1e-4, half)
         assert (error <= usual * (1 + abs(exact))).all(), (self.name, error.max())
 
     def check_sums(self):
