@@ -27,11 +27,11 @@ demo: $(INSTALLED)
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --durations=10
 
 test: $(INSTALLED)
-	$(PYTEST) -m 'not deep' --hypothesis-profile=quick
+	$(PYTEST) --hypothesis-profile=quick
 
 # All tests, and ten times as many examples.
 test-all: $(INSTALLED)
-	$(PYTEST)
+	$(PYTEST) -m ''
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

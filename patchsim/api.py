@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from patchsim.ambient import independent, refuse_transforms
 from patchsim.backends import BACKENDS, Backend
 from patchsim.call import read
 from patchsim.finish import Reduction
@@ -14,6 +15,7 @@ from patchsim.planner import Plan, make_plan
 from patchsim.problem import DTYPES, IntOrPair, Padding, Problem
 
 
+@independent
 def similarity(
     image: Tensor,
     kernel: Tensor,
@@ -47,7 +49,7 @@ def similarity(
     weight : Tensor, shape (h, w), (C, h, w) or (N, C, h, w), optional
         How much each pixel of the template counts, finite and not negative; a mask is its 0/1
         case. The mean is then the weighted one. Three sizes (N, h, w) are weights per template
-        where N is not C.
+        where N is not C. A constant: no gradient flows into it.
     data_range : float, optional
         Values are divided by it first. By default 1 for floats and bool, 255 for uint8; int16
         must name it.
@@ -73,6 +75,9 @@ def similarity(
     -----
     Integers are exact on every backend: sums are computed without rounding, then divided. Floats
     are within `error_bound`. A NaN or inf in the image spoils the windows that hold it, no other.
+    Autocast, a default device or dtype and subclasses of Tensor change nothing. Image and kernel
+    have derivatives, backward and forward, as `torch.func` takes them, but for its vmap: give the
+    whole batch.
     Time is O(B·N·C·Ho·Wo·h·w) for loop, unfold, shift, fused and conv2d, O(C·H·W·log(h·w)) per
     image and template for fft; memory beyond input and output stays under
     `patchsim.options.max_memory`.
@@ -91,6 +96,7 @@ def similarity(
     return call.map("mean", similarity=True)
 
 
+@independent
 def distance(
     image: Tensor,
     kernel: Tensor,
@@ -131,6 +137,7 @@ def distance(
     return call.map(reduction, similarity=False)
 
 
+@independent
 def error_bound(
     image: Tensor,
     kernel: Tensor,
@@ -165,11 +172,13 @@ def error_bound(
     theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
     O(C·H·W·log(h·w)).
     """
+    refuse_transforms("error_bound")
     geometry = stride, padding, dilation
     call = read(image, kernel, metric, geometry, weight, data_range, backend)
     return call.bound(reduction)
 
 
+@independent
 def plan(
     image: Tensor,
     kernel: Tensor,

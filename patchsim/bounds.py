@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial, wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from patchsim import threads
 from patchsim.kernels import passes
 from patchsim.metrics.base import Metric
+from patchsim.once import once
 from patchsim.problem import Problem
 from patchsim.sums import algebra, box
 from patchsim.sums.box import Array, box_sum
@@ -179,7 +180,7 @@ class Flat:
     kernel: Array
     weight: Array | None
 
-    @cached_property
+    @once
     def magnitude(self) -> Array:
         """As `majorant`: (N,)."""
         return self._majorant(self.weight)

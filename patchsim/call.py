@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from patchsim import bounds, options, tiling
+from patchsim.ambient import plain
 from patchsim.backends import BACKENDS, Backend
 from patchsim.backends.base import WindowFunction, Work
 from patchsim.bounds import Flat
@@ -23,6 +24,7 @@ from patchsim.kernels.definition import checked, exact
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation, identity
 from patchsim.moments import adapt, normalised
+from patchsim.once import once
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
 from patchsim.sums import factors
@@ -134,7 +136,7 @@ class Call:
         found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
         return found
 
-    @cached_property
+    @once
     def extremes(self) -> tuple[float, float]:
         """The least and the greatest finite value of the image."""
         return bounds.finite_range(self.image)
@@ -287,6 +289,7 @@ def read(
     `bounds_only` on distances need not be.
     """
     chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
+    image, kernel = plain("image", image), plain("kernel", kernel)
     problem = problem_of(image, kernel, *geometry)
     map_dtype = problem.map_dtype
     leading = (*image.shape[:-3], *kernel.shape[:-3])

@@ -70,7 +70,8 @@ class Finish:
                 if self._exact and sums.is_floating_point():
                     sums = sums.double()  # the kernel computes in float32 what comes in it
                 return _complements(sums, 1 / denominator, self.dtype)
-            similarity = _complement(sums.double() if self._exact else sums, 1 / denominator)
+            sums = sums.double() if self._exact else sums
+            similarity = _complement(sums, 1 / denominator, self.problem.transformed)
             return similarity if similarity.dtype is self.dtype else similarity.to(self.dtype)
         if self._exact:
             sums = sums.double()
@@ -166,9 +167,9 @@ def _complements(sums: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
     return result
 
 
-def _complement(sums: Tensor, factor: float) -> Tensor:
+def _complement(sums: Tensor, factor: float, transformed: bool) -> Tensor:
     """Return 1 − factor·sums."""
-    if type(sums) is not Tensor or torch.compiler.is_compiling():
+    if transformed or type(sums) is not Tensor or torch.compiler.is_compiling():
         return torch.rsub(sums, 1, alpha=factor)
     # torch takes a microsecond to make a tensor of 1.
     return torch.sub(_one(sums.dtype, sums.device), sums, alpha=factor)

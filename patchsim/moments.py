@@ -136,7 +136,7 @@ class _Adapted:
             windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
             moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
             run(given, *moments, self.range, *wanted, output.numpy(), first)
-        return output
+        return output.to(self.score.dtype)
 
     def _similarity(self, moments: Moments) -> Tensor:
         # A NaN or inf in a window or template stays one.

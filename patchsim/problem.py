@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch._C import _are_functorch_transforms_active as _functions_active
+from torch.autograd import forward_ad
 
 IntOrPair = int | Sequence[int]
 Padding = IntOrPair | str
@@ -47,7 +49,8 @@ def dtype_of(array: np.ndarray[Any, Any]) -> torch.dtype:
 class Problem:
     """Shapes, stride, padding, dilation, dtype and device of one comparison.
 
-    ``pads`` are the zeros asked for at (top, bottom, left, right).
+    ``pads`` are the zeros asked for at (top, bottom, left, right). ``grad`` tells whether there are
+    derivatives, and ``transformed`` whether by forward mode or a transform of torch.func.
 
     Attributes
     ----------
@@ -85,6 +88,7 @@ class Problem:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     weighting: Weighting = "none"
     grad: bool = False
+    transformed: bool = False
 
     taps: int = field(init=False, repr=False, compare=False)
     extent: Pair = field(init=False, repr=False, compare=False)
@@ -192,7 +196,7 @@ def problem_of(
         padding if isinstance(padding, str) else _whole("padding", padding, 0),
         _whole("dilation", dilation, 1),
         weighting,
-        torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad),
+        *_derivatives(image, kernel),
     )
 
 
@@ -226,6 +230,31 @@ def check_dense(name: str, tensor: torch.Tensor) -> None:
     raise TypeError(f"`{name}` must be a dense tensor, got one that is {kind}; {way}")
 
 
+def _derivatives(image: torch.Tensor, kernel: torch.Tensor) -> tuple[bool, bool]:
+    """Tell whether there are derivatives, and whether these are of the kind `transformed`."""
+    if _functions_active() and not torch.compiler.is_compiling():
+        _check_not_mapped(image, kernel)
+        return True, True
+    if forward_ad._current_level >= 0:  # which is cheap to ask
+        duals = map(forward_ad.unpack_dual, (image, kernel))
+        if any(dual.tangent is not None for dual in duals):
+            return True, True
+    return torch.is_grad_enabled() and (image.requires_grad or kernel.requires_grad), False
+
+
+def _check_not_mapped(*tensors: torch.Tensor) -> None:
+    functorch = torch._C._functorch
+    for tensor in tensors:
+        inner = tensor
+        while functorch.is_functorch_wrapped_tensor(inner):
+            if functorch.is_batchedtensor(inner):
+                raise TypeError(
+                    "patchsim can't be mapped by torch.func.vmap; it takes batches itself: images "
+                    "(B, C, H, W) and templates (N, C, h, w)"
+                )
+            inner = functorch.get_unwrapped(inner)
+
+
 Shape = tuple[int, ...]
 
 
@@ -239,6 +268,7 @@ def _problem(
     dilation: IntOrPair,
     weighting: Weighting,
     grad: bool,
+    transformed: bool,
 ) -> Problem:
     _check_shapes(*shapes)
     _check_dtypes(*dtypes)
@@ -260,6 +290,7 @@ def _problem(
         device=devices[0],
         weighting=weighting,
         grad=grad,
+        transformed=transformed,
     )
 
 
@@ -304,6 +335,11 @@ def _permute(shape: Shape) -> str:
 def _check_devices(image: torch.device, kernel: torch.device) -> None:
     if image != kernel:
         raise ValueError(f"`image` is on {image} and `kernel` is on {kernel}; move one with .to()")
+    if image.type == "meta":
+        raise ValueError(
+            "`image` and `kernel` are on the meta device, where tensors hold no numbers; make them "
+            "on another one"
+        )
 
 
 def _check_dtypes(image: torch.dtype, kernel: torch.dtype) -> None:

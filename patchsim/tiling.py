@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from threading import Lock
 
@@ -67,11 +67,14 @@ def run(
     if size == (problem.batch, *problem.map_size) and into is None:
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
+    if problem.transformed:
+        cut = partial(_cut, image, problem)
+        return _joined(lambda tile, part: compute(cut(tile), kernel, part), problem, size)
     inference, lock = torch.is_inference_mode_enabled(), Lock()
     output = [] if into is None else [into]
 
     def fill(tile: Tile) -> None:
-        part = _part(problem, *(s.stop - s.start for s in tile))
+        part = _part(problem, *_lengths(tile))
         _prepare(backend, metric, part, kernel, lock)
         if problem.grad:
             # The autograd graph would hold the temporaries of all tiles: recompute them instead,
@@ -89,7 +92,7 @@ def run(
                 output.append(piece.new_empty(shape))
         output[0][tile[0], :, tile[1], tile[2]] = piece
 
-    threads.each(fill, list(_tiles(problem, size)), together)
+    threads.each(fill, _tiles(problem, size), together)
     return output[0]
 
 
@@ -219,7 +222,7 @@ def pieces(
 def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
     """List the problems of the tiles that `run` computes, each once."""
     size = tile_size(backend, metric, problem, options.max_memory)
-    shapes = {tuple(s.stop - s.start for s in tile) for tile in _tiles(problem, size)}
+    shapes = {_lengths(tile) for tile in _tiles(problem, size)}
     return tuple(_part(problem, *shape) for shape in sorted(shapes))
 
 
@@ -271,6 +274,27 @@ def _tiles(problem: Problem, size: tuple[int, int, int]) -> Iterator[Tile]:
         for length, step in zip(lengths, size, strict=True)
     )
     yield from product(*ranges)
+
+
+def _lengths(tile: Tile) -> tuple[int, int, int]:
+    batch, rows, cols = (s.stop - s.start for s in tile)
+    return batch, rows, cols
+
+
+def _joined(
+    compute: Callable[[Tile, Problem], Tensor], problem: Problem, size: tuple[int, int, int]
+) -> Tensor:
+    """Compute tiles and put them together, without writing into a map: see `Problem`."""
+    tiles = _tiles(problem, size)
+    pieces = [compute(tile, _part(problem, *_lengths(tile))) for tile in tiles]
+    counts = [
+        -(-n // step) for n, step in zip((problem.batch, *problem.map_size), size, strict=True)
+    ]
+    for dim, count in zip((3, 2, 0), reversed(counts), strict=True):
+        together = range(0, len(pieces), count)
+        pieces = [torch.cat(pieces[first : first + count], dim) for first in together]
+    [whole] = pieces
+    return whole
 
 
 def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:

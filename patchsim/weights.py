@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from patchsim.ambient import plain
 from patchsim.backends.base import WindowFunction
 from patchsim.bounds import finite
 from patchsim.metrics.base import Metric
@@ -25,10 +26,11 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
     -------
     Tensor, shape (N, C, h, w)
         In the precision that sums are computed in: float32 for images of at most that, else
-        float64.
+        float64. A constant, whether or not the given one requires a gradient.
     "mask" or "real"
         Whether all weights are 0 or 1.
     """
+    weight = plain("weight", weight)
     if not isinstance(weight, Tensor):
         raise TypeError(f"`weight` must be a torch.Tensor, got {type(weight).__qualname__}")
     check_dense("weight", weight)
@@ -40,7 +42,7 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
             "move one with .to()"
         )
     narrow = kernel.is_floating_point() and kernel.dtype is not torch.float64
-    expanded = _expand(weight.to(torch.float32 if narrow else torch.float64), kernel)
+    expanded = _expand(weight.detach().to(torch.float32 if narrow else torch.float64), kernel)
     lowest, highest = (float(bound) for bound in expanded.aminmax())
     if not (lowest >= 0 and highest < float("inf")):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import product
@@ -12,7 +13,7 @@ from torch import Tensor
 from patchsim import bounds
 from patchsim.backends.base import Backend, Work
 from patchsim.metrics.base import Metric
-from patchsim.problem import Problem
+from patchsim.problem import Problem, name_of
 from patchsim.sums import algebra
 
 
@@ -87,8 +88,7 @@ def work(problem: Problem, metric: Metric) -> Work:
     # templates for torch.
     added = 500 if problem.value_range else 150
     return Work(
-        # torch computes several templates side by side, and one in the time of as many.
-        operations=2 * metric.expansion.crosses * windows * max(8, problem.templates) * problem.taps
+        operations=windows * _products(problem, metric)
         + (added * problem.templates + 800 - added) * windows
         + 150 * pixels * problem.channels
         + 250 * (problem.templates + 4) * problem.taps,
@@ -96,6 +96,23 @@ def work(problem: Problem, metric: Metric) -> Work:
         * (pixels * (3 * problem.channels + 4) + windows * (4 * problem.templates + unfolded)),
         steps=64 + 22 * _extra_blocks(problem, metric),
     )
+
+
+def _products(problem: Problem, metric: Metric) -> int:
+    """Count the multiplications and additions of a window."""
+    # torch computes several templates side by side, and one in the time of as many.
+    return 2 * metric.expansion.crosses * max(8, problem.templates) * problem.taps
+
+
+def _windows(problem: Problem, metric: Metric) -> int:
+    """So few that torch, which no interrupt stops, takes some tenths of a second for them.
+
+    Not where there is a gradient, for which tiles are computed twice.
+    """
+    if problem.grad:
+        return problem.batch * math.prod(problem.map_size)
+    _, nanoseconds = _RATES[name_of(problem.value_dtype)]
+    return math.ceil(3e8 / (nanoseconds * _products(problem, metric)))
 
 
 def _extra_blocks(problem: Problem, metric: Metric) -> int:
@@ -109,6 +126,14 @@ def _extra_blocks(problem: Problem, metric: Metric) -> int:
     return sum(-(-problem.taps // _exact(problem, peak)[1]) - 1 for peak in peaks)
 
 
+#: See `Backend.rates`.
+_RATES = {
+    "float32": (1800, 0.0042),
+    "float64": (1200, 0.14),
+    "uint8": (2200, 0.0043),
+    "int16": (1400, 0.14),
+}
+
 CONV2D = Backend(
     name="conv2d",
     run=run,
@@ -117,10 +142,6 @@ CONV2D = Backend(
     refuse=algebra.refuse,
     work=work,
     memory="planes of a tile",
-    rates={
-        "float32": (1800, 0.0042),
-        "float64": (1200, 0.14),
-        "uint8": (2200, 0.0043),
-        "int16": (1400, 0.14),
-    },
+    rates=_RATES,
+    windows=_windows,
 )

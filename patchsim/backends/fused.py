@@ -192,6 +192,8 @@ def compiled(
 
 def refuse(problem: Problem, metric: Metric) -> list[str]:
     """Refuse definitions that can't be read, and integers too large for 64 bits."""
+    if problem.transformed:
+        return ["it has neither forward derivatives nor those that torch.func takes"]
     expression = expression_of(metric)
     if expression is None:
         return [f"{metric.name} isn't written with +, -, *, ** and abs() only"]

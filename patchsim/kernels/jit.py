@@ -312,11 +312,13 @@ def compiled(
 
     namespace = {"np": np, "njit": njit, "__name__": __name__, **functions}
     exec(compile(source.replace("def kernel", f"def {name}"), emit.__file__, "exec"), namespace)
-    kernel = numba.njit(**options)(namespace[name])
-    kernel._cache = place_for(namespace[name])
-    for signature in signatures:
-        kernel.compile(signature)
-    kernel.disable_compile()
+    # Forks wait for this lock: see `patchsim.threads`.
+    with numba.core.compiler_lock.global_compiler_lock:
+        kernel = numba.njit(**options)(namespace[name])
+        kernel._cache = place_for(namespace[name])
+        for signature in signatures:
+            kernel.compile(signature)
+        kernel.disable_compile()
     return kernel  # type: ignore[no-any-return]
 
 

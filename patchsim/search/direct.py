@@ -7,7 +7,7 @@ that windows of the same pixels are equally far.
 from __future__ import annotations
 
 import math
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from patchsim.kernels.jit import Kernel
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.moments import rounding_of
+from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES
 from patchsim.sums import algebra, factors
 from patchsim.sums.equal_pixels import repeating
@@ -77,7 +78,7 @@ class Direct:
         self._known: dict[int, Array] = {}  # see `_repeating`
         self.total = problem.taps if self.weight is None else float(self.weight.double().sum())
 
-    @cached_property
+    @once
     def unit(self) -> float:
         """What sums are divided by to give the mean distance."""
         assert isinstance(self.metric, Metric)
@@ -188,11 +189,11 @@ class Direct:
         # Pixels of windows here and there come from memory, which takes longer than operations do.
         threads.share(run, len(rows), 40 * len(rows) * self.kernel.numel())
 
-    @cached_property
+    @once
     def _planes(self) -> Planes:
         return Planes(self.image, (1, 1))
 
-    @cached_property
+    @once
     def _taps(self) -> list[Array]:
         """The template and, if there are any, its weights, in float64."""
         tensors = [self.kernel, *([] if self.weight is None else [self.weight])]
@@ -257,7 +258,7 @@ class Direct:
         similarity: Tensor = statistic.similarity(moments) + 0 * (sums + pp)
         return similarity.numpy().ravel().copy()
 
-    @cached_property
+    @once
     def _template(self) -> tuple[Array, Array, Array, float]:
         """What a statistic is centred by, and the template's moments: Σw, Σw·k and Σw·k².
 

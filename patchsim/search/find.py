@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from patchsim import options
+from patchsim.ambient import independent, plain, refuse_transforms
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call, read
@@ -27,6 +28,7 @@ from patchsim.search.survey import Survey
 from patchsim.weights import read_weight
 
 
+@independent
 def find(
     image: Tensor,
     kernel: Tensor | Sequence[Tensor],
@@ -114,6 +116,8 @@ def find(
     given = _templates(kernel)
     if not given:
         raise ValueError("there is no template: `kernel` is empty")
+    refuse_transforms("find")
+    image, given = plain("image", image), [plain("kernel", own) for own in given]
     for own in given:
         check_pair(image, own)
     image = image.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from patchsim.kernels import jit
 from patchsim.metrics.base import Metric, Statistic, identity
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.metrics.zncc import METRIC as ZNCC
+from patchsim.once import once
 from patchsim.problem import Pair
 from patchsim.search.cells import EXPECTED, Array, Cells, Spared, size_of
 from patchsim.search.direct import Direct
@@ -66,7 +67,7 @@ class LowerBounds:
             return np.asarray(scaled - self.slack)
         return np.asarray(np.maximum(np.sqrt(scaled) - self.slack, 0) ** 2)
 
-    @cached_property
+    @once
     def cells(self) -> Cells:
         """The map's cells, whose minima tell where to look."""
         return Cells(self.values, self.cell)
@@ -84,7 +85,7 @@ class LowerBounds:
         """Count the windows that may be that near, or tell that they are more than `most`."""
         return self.cells.count(self._limit(distance), most)
 
-    @cached_property
+    @once
     def likely_cells(self) -> Cells:
         """The cells of the distances, whose minima tell where matches are likely."""
         return self.cells if self.likely is None else Cells(self.likely, self.cell)

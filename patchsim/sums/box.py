@@ -39,7 +39,8 @@ def box_sum(values: Tensor, problem: Problem, dtype: torch.dtype | None = None) 
     """
     dtype = dtype or values.dtype
     floats = values.is_floating_point() and dtype.is_floating_point
-    plain = values.device.type == "cpu" and not values.requires_grad
+    traced = values.requires_grad or problem.transformed
+    plain = values.device.type == "cpu" and not traced
     if floats and plain and problem.dilation == (1, 1) and not torch.compiler.is_compiling():
         nothing = np.zeros(values.shape[1], name_of(dtype))
         return torch.from_numpy(

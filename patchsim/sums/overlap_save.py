@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from functools import lru_cache, partial
 from itertools import product
-from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from patchsim import threads
 from patchsim.bounds import finite
@@ -111,9 +109,8 @@ class _Templates:
 
     def spectra(self, size: Pair) -> Array:
         """Transform them: (N, R·C, 2·L·M)."""
-        with _lock:
-            if size not in self._spectra:
-                self._spectra[size] = self._transformed(size)
+        if size not in self._spectra:
+            self._spectra[size] = self._transformed(size)
         return self._spectra[size]
 
     def _transformed(self, size: Pair) -> Array:
@@ -132,18 +129,16 @@ def prepare(metric: Metric, problem: Problem, kernel: Tensor) -> None:
         _templates(metric, problem, kernel).spectra(tile(problem))
 
 
-_lock = RLock()
-_made: WeakIdKeyDictionary = WeakIdKeyDictionary()
-
-
 def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
-    """Read templates, once for all tiles, which share the kernel."""
-    with _lock:
-        made = _made.setdefault(kernel, {})  # type: ignore[no-untyped-call]
-        if metric not in made:
-            made[metric] = _read(metric, problem, kernel.detach())
-        found: _Templates = made[metric]
-    return found
+    """Read templates, once for all tiles, which share the kernel: it carries what is made of it.
+
+    No lock is taken, which a process that is forked meanwhile would inherit. Threads that ask at
+    the same time may each make the same.
+    """
+    made: dict[Metric, _Templates] = vars(kernel).setdefault("_patchsim_templates", {})
+    if metric not in made:
+        made[metric] = _read(metric, problem, kernel.detach())
+    return made[metric]
 
 
 def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
