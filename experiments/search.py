@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import patchsim
-from patchsim.call import read
+from patchsim.arguments import read
 from patchsim.search import channel_sums, lower_bounds, pruning
 from patchsim.search.survey import Survey
 
@@ -138,7 +138,9 @@ def _by_opencv(scene: np.ndarray, patch: np.ndarray, metric: str) -> Any:
 
 def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str, float]:
     """Tell by which bounds a search goes, and what share of windows those by blocks leave."""
-    call = read(image[None], template[None], metric, (1, 0, 1), None, None, "auto")
+    call = read(
+        image[None], template[None], metric, (1, 0, 1), None, None, "auto", bounds_only=True
+    )
     survey = Survey([(call, [0])], 1)
     survey.matches(math.inf, 0.3)
     [bounds] = pruning.of_blocks(call)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from patchsim.ambient import independent, refuse_transforms
+from patchsim.arguments import read
 from patchsim.backends import BACKENDS, Backend
-from patchsim.call import read
 from patchsim.finish import Reduction
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.planner import Plan, make_plan

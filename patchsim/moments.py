@@ -154,7 +154,8 @@ class _Adapted:
         else:
             more = self._memory_by_torch(problem)
         if problem.value_range is None:  # what `normalised` makes of an image
-            more += 16 * problem.batch * problem.channels * math.prod(problem.image_size)
+            pixels = problem.batch * problem.channels * math.prod(problem.image_size)
+            more += 16 * (1 + problem.grad) * pixels
         return dataclasses.replace(work, bytes=work.bytes + more)
 
     def _memory_by_torch(self, problem: Problem) -> int:

@@ -257,6 +257,9 @@ def _check_not_mapped(*tensors: torch.Tensor) -> None:
 
 Shape = tuple[int, ...]
 
+#: Rows and columns that pictures have at least, whose last axis then is taken for colours.
+PICTURE = 16
+
 
 @lru_cache(maxsize=512)
 def _problem(
@@ -310,7 +313,7 @@ def _check_shapes(image: Shape, kernel: Shape) -> None:
         )
     # Pictures of equal height, taken for features of as many channels as they are high.
     last = image[-1]
-    if last == kernel[-1] and last in (3, 4) and image[-3] > 4 and image[-2] > 4:
+    if last == kernel[-1] and last in (3, 4) and min(image[-3], image[-2]) >= PICTURE:
         raise ValueError(
             f"`image` and `kernel` look channels-last, in shapes {image} and {kernel}: bring "
             f"channels first with {_permute(image)}. If they do have {image[-3]} channels and are "

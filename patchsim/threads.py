@@ -151,7 +151,7 @@ def share(work: Callable[[int, int], None], count: int, operations: int, multipl
         _Task(work, blocks).run(_pool(every - 1), threads - 1, joins=True)
 
 
-def each(work: Callable[[Any], None], jobs: Iterable[Any], most: int) -> None:
+def each(work: Callable[[Any], None], jobs: Iterable[Any], most: int = sys.maxsize) -> None:
     """Call ``work(job)`` for every job, on several threads, each of which runs torch by itself.
 
     At most so many at a time. Errors are raised as `share` does.

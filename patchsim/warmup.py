@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from patchsim.api import similarity
+from patchsim.arguments import read
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
-from patchsim.call import read
 from patchsim.kernels.phases import STRIDES
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import INTEGER_RANGES, Problem
@@ -75,7 +75,9 @@ def _search(
 ) -> None:
     """Search, and bound windows in each way that searches may choose."""
     find(image, kernel, metric, weight=weight, data_range=1, backend=backend)
-    call = read(image[None], kernel[None], metric, (1, 0, 1), weight, 1, backend).ready()
+    call = read(
+        image[None], kernel[None], metric, (1, 0, 1), weight, 1, backend, bounds_only=True
+    ).ready()
     if pruning.possible(call):
         pruning.of_blocks(call)
     if channel_sums.possible(call):

@@ -91,7 +91,9 @@ def sparing(function: WindowFunction) -> WindowFunction:
             return function(metric, problem, image, kernel, weight)
         values = torch.where(image.isfinite(), image, 0)
         maps = function(metric, problem, values, kernel, weight)
-        return maps.masked_fill(spoiled(problem, image, weight), torch.nan)
+        # There may be several maps of each template: see `patchsim.moments`.
+        holes = spoiled(problem, image, weight)
+        return maps.masked_fill(holes.repeat(1, maps.shape[1] // holes.shape[1], 1, 1), torch.nan)
 
     return run
 

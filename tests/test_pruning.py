@@ -13,12 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim.backends import fft
-from patchsim.call import read
+from patchsim.arguments import read
 from patchsim.metrics import METRICS
 from patchsim.search import channel_sums, correlated_blocks, lower_bounds, pruning
 from patchsim.search.direct import Direct
 from patchsim.sums import overlap_save
+from patchsim.sums.transform_errors import gain
 from patchsim.testing import cases, expect
 
 DTYPES = [torch.uint8, torch.int16, torch.float32, torch.float64, torch.bool]
@@ -57,7 +57,9 @@ def unweighted(data, dtype, metric):
     case = dataclasses.replace(case, weight=None)
     assume(min(case.kernel.shape[2:]) > 1)
     geometry = case.stride, 0, 1
-    return case, read(case.image, case.kernel, metric, geometry, None, case.data_range, "auto")
+    return case, read(
+        case.image, case.kernel, metric, geometry, None, case.data_range, "auto", bounds_only=True
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -90,7 +92,16 @@ def test_channels(metric, dtype, data):
 def test_maps(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
     geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
+    call = read(
+        case.image,
+        case.kernel,
+        metric,
+        geometry,
+        case.weight,
+        case.data_range,
+        "auto",
+        bounds_only=True,
+    )
     bounds = lower_bounds.of_maps(call)
     assert_below(bounds, *exact_means(case, metric, call))
 
@@ -123,7 +134,7 @@ def test_channels_of_zncc(dtype, data):
 def test_the_least_and_greatest_pixel_are_the_images():
     """On several threads, each of which tells those of its rows."""
     image = 5 + torch.rand(1, 3, 1200, 600, generator=torch.Generator().manual_seed(0))
-    call = read(image, image[..., :9, :9], "zncc", (1, 0, 1), None, None, "auto")
+    call = read(image, image[..., :9, :9], "zncc", (1, 0, 1), None, None, "auto", bounds_only=True)
     own, ends = channel_sums._added(call, torch.float64)
     assert ends == (float(image.min()), float(image.max()))
     assert torch.equal(own.image, image.double().sum(1, keepdim=True))
@@ -148,7 +159,7 @@ def test_images_that_hardly_vary(bound, seed, variation, colour, level):
     kernel = image[:, :, 5:12, 9:18] + 2.0**variation * random.normal(size=(1, 3, 7, 9)) / 8
     kernel = kernel if seed % 2 else random.random((1, 3, 1, 1)) + random.normal(size=(1, 3, 7, 9))
     tensors = torch.from_numpy(image), torch.from_numpy(kernel)
-    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto")
+    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto", bounds_only=True)
     assert_below_direct(call, bound(call))
 
 
@@ -162,7 +173,7 @@ def test_blocks_that_cancel(bound, seed, size, variation):
     image = 2.0**size * (board * 0.1 + 2.0**variation * random.normal(size=(1, 3, 24, 26)))
     kernel = random.normal(size=(1, 3, 8, 8)) + image[:, :, 3:11, 5:13] * 2.0**-size * (seed % 2)
     tensors = torch.from_numpy(image), torch.from_numpy(kernel)
-    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto")
+    call = read(*tensors, "zncc", (1, 0, 1), None, None, "auto", bounds_only=True)
     assert_below_direct(call, bound(call))
 
 
@@ -173,7 +184,11 @@ def test_blocks_that_cancel(bound, seed, size, variation):
 def test_maps_of_statistics(metric, dtype, data):
     case = searched(data.draw(cases(dtype, finite=not dtype.is_floating_point)))
     geometry = case.stride, 0, 1
-    call = read(case.image, case.kernel, metric, geometry, case.weight, case.data_range, "auto")
+    image, kernel = case.image, case.kernel
+    if metric == "intersection":
+        image, kernel = image.abs(), kernel.abs()
+    arguments = metric, geometry, case.weight, case.data_range, "auto"
+    call = read(image, kernel, *arguments, bounds_only=True)
     assert_below_direct(call, lower_bounds.of_maps(call))
 
 
@@ -185,7 +200,7 @@ def test_one_number_bounds_the_error_of_every_window(backend, seed):
     image = torch.randn(3, 40, 40, generator=generator) * 2 ** (seed % 7) + seed % 5
     kernel = image[:, 3:12, 5:16] + torch.rand(3, 9, 11, generator=generator)
     image[0, 20, 20] = torch.nan
-    call = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, backend)
+    call = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, backend, bounds_only=True)
     bound = patchsim.error_bound(image, kernel, "l2", backend)
     found = patchsim.distance(image, kernel, "l2", backend=backend).double()
     exact = patchsim.distance(image.double(), kernel.double(), "l2", backend="unfold")
@@ -207,7 +222,7 @@ def test_the_bound_of_a_flat_window_is_that_of_its_map(backend, metric, case):
     size = (d * (n - 1) + 1 for d, n in zip(case.dilation, kernel.shape[2:], strict=True))
     image = case.image.flatten()[0].expand(1, kernel.shape[1], *size)
     geometry = 1, 0, case.dilation
-    call = read(image, kernel, metric, geometry, case.weight, None, backend)
+    call = read(image, kernel, metric, geometry, case.weight, None, backend, bounds_only=True)
     found, wanted = call.worst(), call.bound("mean").amax((0, 2, 3)).numpy()
     if backend == "fft":  # whose bound of a map is sharper, and of values centred in float32
         assert (found >= (1 - 1e-4) * wanted).all()
@@ -223,7 +238,7 @@ def test_a_sharp_bound_of_every_windows_sum(seed):
     image = torch.randn(3, 60, 70, generator=generator).cumsum(1) + seed % 5
     kernel = image[:, 3:12, 5:16] + torch.rand(3, 9, 11, generator=generator)
     image[seed % 3, 20, 20] = [1.0, torch.nan][seed % 2]
-    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft")
+    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft", bounds_only=True)
     found = patchsim.distance(image, kernel, "l2", backend="fft", reduction="sum").double()
     exact = patchsim.distance(
         image.double(), kernel.double(), "l2", backend="unfold", reduction="sum"
@@ -231,7 +246,7 @@ def test_a_sharp_bound_of_every_windows_sum(seed):
     fine = exact.isfinite()
     [worst] = call.worst("sum").tolist()
     assert (found - exact).abs()[fine].max() <= worst
-    plain = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, "fft")
+    plain = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, "fft", bounds_only=True)
     assert worst <= plain.worst("sum")[0]
 
 
@@ -259,8 +274,8 @@ def test_no_correlation_lengthens_more(seed, height, width):
     random = np.random.default_rng(seed)
     kernel = random.normal(size=(2, 3, height, width))
     spectra = np.sqrt((np.abs(np.fft.fft2(kernel, s=(97, 101))) ** 2).sum(1))
-    assert (spectra.max((1, 2)) <= fft.gain(kernel)).all()
-    assert (fft.gain(kernel) <= np.abs(kernel).sum((1, 2, 3))).all()
+    assert (spectra.max((1, 2)) <= gain(kernel)).all()
+    assert (gain(kernel) <= np.abs(kernel).sum((1, 2, 3))).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -270,7 +285,7 @@ def test_flat_windows_are_settled(dtype):
     y, x = torch.arange(30)[:, None], torch.arange(40)
     image[:, 40:70, 50:90] = (77 + 60 * (y / 5).sin() * (x / 7).sin()).to(dtype)
     kernel = image[:, 42:58, 52:68].clone()
-    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft")
+    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft", bounds_only=True)
     for [bounds] in (lower_bounds.of_maps(call), correlated_blocks.of_blocks(call, 4)):
         assert bounds.count(0.5) < 2000  # of 7875, most of which are flat
         assert_below_direct(call, [bounds])
@@ -297,7 +312,7 @@ def test_smooth_images_are_pruned(metric):
     rough = torch.rand(1, 3, 16, 24, generator=generator)
     image = torch.nn.functional.interpolate(rough, size=(512, 768), mode="bicubic")[0]
     kernel = image[:, 100:164, 200:264] + 0.02 * torch.randn(3, 64, 64, generator=generator)
-    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
+    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto", bounds_only=True)
     [bounds] = pruning.of_blocks(call)
     best = patchsim.distance(image, kernel, metric).min()
     assert bounds.count(float(best)) < 1000
@@ -308,7 +323,7 @@ def test_sums_of_channels_prune_noise(metric):
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(3, 300, 400, generator=generator)
     kernel = image[:, 100:132, 200:232] + 0.02 * torch.randn(3, 32, 32, generator=generator)
-    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto")
+    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto", bounds_only=True)
     assert channel_sums.promising(call) == (metric == "l1")  # of a map that takes milliseconds
     [bounds] = channel_sums.of_channels(call)
     assert bounds.count(float(patchsim.distance(image, kernel, metric).min())) == 1
@@ -336,7 +351,7 @@ def test_images_of_colours_take_maps(metric):
 def test_what_cannot_be_pruned():
     image, kernel = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 16, 16)
     for metric, weight in (("hamming", None), ("ncc", None), ("l1", torch.ones(16, 16))):
-        call = read(image, kernel, metric, (1, 0, 1), weight, None, "auto")
+        call = read(image, kernel, metric, (1, 0, 1), weight, None, "auto", bounds_only=True)
         assert not pruning.possible(call)
 
 

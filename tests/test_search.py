@@ -14,8 +14,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import patchsim
+from patchsim.arguments import read
 from patchsim.bounds import gamma
-from patchsim.call import read
 from patchsim.images import read_images
 from patchsim.metrics import METRICS, Metric
 from patchsim.search import cells, channel_sums, direct, pruning
@@ -428,7 +428,7 @@ def test_a_window_is_as_far_alone_as_among_others(metric):
     if metric == "hamming":
         image = (4 * image).to(torch.uint8)
     kernel = image[:, :, 5:16, 7:20].clone()
-    call = read(image, kernel, metric, (1, 0, 1), None, None, "auto").ready()
+    call = read(image, kernel, metric, (1, 0, 1), None, None, "auto", bounds_only=True).ready()
     own = direct.Direct(call, 0)
     rows, cols = (places.ravel() for places in np.indices(call.problem.map_size))
     together = own.distances(rows, cols)

@@ -89,7 +89,7 @@ import sys
 import torch
 from patchsim.kernels import jit
 from patchsim.sums import overlap_save
-from patchsim.call import read
+from patchsim.arguments import read
 for dtype in map(torch.__dict__.get, sys.argv[1:]):
     kernel = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
     call = read(torch.zeros(1, 1, 64, 64, dtype=dtype), kernel, "l2", (1, 0, 1), None, None, "fft")

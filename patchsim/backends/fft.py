@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import bounds, options, threads
+from patchsim import bounds, threads
 from patchsim.backends.base import Backend, Work
 from patchsim.bounds import Flat
 from patchsim.metrics.base import Metric, Scalar, Term
@@ -19,6 +19,16 @@ from patchsim.problem import Problem
 from patchsim.sums import algebra, box, overlap_save
 from patchsim.sums.box import Array, additions
 from patchsim.sums.recipe import read
+from patchsim.sums.transform_errors import (
+    OfImages,
+    OfTemplates,
+    correlation_error,
+    gain,
+    norms,
+    norms_of_images,
+    norms_of_templates,
+    strips,
+)
 
 
 def run(
@@ -40,7 +50,7 @@ def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
         return True
     points = math.prod(overlap_save.tile(problem))
     centred = kernel.numpy() - float(algebra.middle(problem, kernel, metric))
-    return _error_of_terms(metric, problem, points, lambda g: _norms(g(centred))) < 0.5
+    return _error_of_terms(metric, problem, points, lambda g: norms(g(centred))) < 0.5
 
 
 def _rounds_any_well(metric: Metric, problem: Problem) -> bool:
@@ -82,7 +92,7 @@ def _error_of_tiles(
     numbers = 2 * problem.channels * points  # two tiles make a signal
     largest = float(algebra.largest(term.f, problem, metric))
     images, kernels = (largest * numbers**0.5, largest * numbers), (*norms, norms[1])
-    return float(_transform_error(points, problem.channels, torch.float64, images, kernels).max())
+    return float(correlation_error(points, problem.channels, torch.float64, images, kernels).max())
 
 
 @lru_cache(maxsize=512)
@@ -214,9 +224,9 @@ def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Arra
         factors = factors if window.weight is None else window.weight * factors
         energies = min(pixels * float((values * values).sum()), energy)
         images = (2 * energies) ** 0.5, 2 * pixels * float(abs(values).sum())
-        kernels = _norms(factors)
+        kernels = norms(factors)
         lengthens = kernels[1] if whole is None else gain(factors)
-        error += term.scale * _transform_error(
+        error += term.scale * correlation_error(
             points, problem.channels, problem.value_dtype, images, (*kernels, lengthens)
         )
     return error
@@ -270,126 +280,11 @@ def _error_of_integers(problem: Problem, image: Tensor, kernel: Tensor) -> float
     return float(transforms_error(problem, norms_of_images(strips(image)), kernels).max())
 
 
-#: Numbers of an image, and bytes of spectra, that are looked at together.
-STRIP, SPECTRA = 2**19, 2**23
-
 #: ‖p‖₂ and ‖p‖₁ of images, or bounds on them; ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂ of templates, (N,) each.
-OfImages = tuple[float, float]
-OfTemplates = tuple[Array, Array, Array]
-
-
-def strips(image: Tensor) -> Iterator[Tensor]:
-    """Cut an image (B, C, H, W) into some rows at a time."""
-    batch, channels, height, width = image.shape
-    step = max(1, STRIP // (batch * channels * width))
-    yield from (image[:, :, top : top + step] for top in range(0, height, step))
-
-
-def norms_of_images(parts: Iterable[Tensor]) -> OfImages:
-    """Bound the norms of two tiles, given strips of the images that they are of.
-
-    Two tiles, perhaps of two images, are transformed as one signal.
-    """
-    return largest_norms(sum(map(squares_and_sums, parts), start=np.zeros((2, 1))))
-
-
-def squares_and_sums(part: Tensor) -> Array:
-    """Sum squares and magnitudes of each image of a batch: (2, B)."""
-    values = part.detach().double()
-    both = values.square().sum((1, 2, 3)), values.abs().sum((1, 2, 3))
-    return torch.stack(both).cpu().numpy()
-
-
-def largest_norms(sums: Array) -> OfImages:
-    """Turn sums over images into norms of two of them."""
-    squares, magnitudes = 2 * sums.max(1)
-    return float(squares) ** 0.5, float(magnitudes)
-
-
-def norms_of_templates(kernel: Tensor, *, sharp: bool = True) -> OfTemplates:
-    """Bound the norms of templates (N, C, h, w). It takes longer if `sharp`."""
-    factors = kernel.detach().double().cpu().numpy()
-    norm, total = _norms(factors)
-    return norm, total, gain(factors) if sharp else total
-
-
 def transforms_error(problem: Problem, images: OfImages, kernels: OfTemplates) -> Array:
     """Bound the error of a correlation of whole images, which is more than that of tiles: (N,)."""
     dtype = torch.float64 if problem.value_range is not None else problem.value_dtype
-    return _transform_error(_points(problem), problem.channels, dtype, images, kernels)
-
-
-def _norms(factors: Array) -> tuple[Array, Array]:
-    """Return the 2-norms and the 1-norms of (N, C, h, w)."""
-    return np.sqrt((factors * factors).sum((1, 2, 3))), abs(factors).sum((1, 2, 3))
-
-
-def gain(factors: Array) -> Array:
-    """Bound by what factor correlations with templates (N, C, h, w) lengthen images, (N,).
-
-    That is the peak of √Σ|K|² over all frequencies, K being the spectra of a template's channels.
-    It is sampled four times finer than the taps. As Σ|K|² is a trigonometric polynomial of a degree
-    less than the taps, it is nowhere larger than √2 times its largest sample, on each axis (Ehlich
-    and Zeller, Schwankung von Polynomen zwischen Gitterpunkten, 1964).
-    """
-    peaks, total = np.zeros(len(factors)), abs(factors).sum((1, 2, 3))
-    for n, template in enumerate(factors):
-        if _BYTES_OF_GAIN * template[0].size > options.max_memory // 2:
-            return np.asarray(total)
-        peaks[n] = _peak(template)
-    found: Array = np.minimum((1 + 2.0**-20) * np.sqrt(2 * peaks), total)
-    return found
-
-
-#: Bytes of the spectra of a channel, and of what is made of them, for each of its taps.
-_BYTES_OF_GAIN = 400
-
-
-def _peak(template: Array) -> float:
-    """Return the largest sample of Σ|K|² of a template (C, h, w), some channels at a time."""
-    together = max(1, SPECTRA // (_BYTES_OF_GAIN * template[0].size))
-    size, squares = [4 * length for length in template.shape[1:]], np.zeros(())
-    for first in range(0, len(template), together):
-        spectra = np.fft.rfft2(template[first : first + together], s=size)
-        squares = squares + (spectra.real**2 + spectra.imag**2).sum(0)
-    return float(squares.max())
-
-
-def _transform_error(
-    points: int,
-    channels: int,
-    dtype: torch.dtype,
-    images: tuple[float, float],
-    kernels: tuple[Array, Array, Array],
-) -> Array:
-    """Bound the error of a correlation by FFTs of so many points, (N,) in float64.
-
-    images bound ‖p‖₂ and ‖p‖₁; kernels, (N,) each, ‖k‖₂, ‖k‖₁ and ‖p⋆k‖₂/‖p‖₂, which is at most
-    ‖k‖₁ and at least ‖k‖₂. A transform of L points, each stage of which is a small DFT, errs by at
-    most ε·‖x‖₂ with ε = 9·u·log₂ L (Higham, Accuracy and Stability of Numerical Algorithms, 2nd
-    ed., theorem 24.2, whose constant for radix 2 is below 7 and grows less than the logarithm for
-    radix 3, 4, 5 and 8). The forward transforms then contribute 2ε‖p‖₂‖k‖₂ by
-    Cauchy-Schwarz, the products and the sum over C channels (C + 3)u‖p‖₂‖k‖₂, and the inverse
-    transform, which acts on a signal of norm ‖p⋆k‖₂, another ε‖p⋆k‖₂. The factor 1.01 + ε√L covers
-    terms of second order, as the inverse transform also acts on the spectra's errors (Coq:
-    ``correlation_bound``, ``products_kappa``).
-    """
-    (image_norm, image_sum), (kernel_norm, kernel_sum, gain) = images, kernels
-    info = torch.finfo(dtype)
-    unit = info.eps / 2
-    epsilon = 9 * unit * math.log2(max(2, points))
-    error = (
-        (1.01 + epsilon * math.sqrt(points))
-        * image_norm
-        * ((2 * epsilon + (channels + 3) * unit) * kernel_norm + epsilon * gain)
-    )
-    # Each of at most 10·L operations behind a number may underflow, by at most the least normal.
-    error = error + 10 * points * info.tiny * (image_sum + kernel_sum + 2)
-    # Spectra are at most ‖p‖₁ and ‖k‖₁, other intermediates L·‖p‖₂‖k‖₂ (twice that within a
-    # complex product).
-    largest = points * image_norm * kernel_norm
-    safe = 2 * np.maximum(largest, np.maximum(image_sum, kernel_sum)) < info.max
-    return bounds.where(safe, error)
+    return correlation_error(_points(problem), problem.channels, dtype, images, kernels)
 
 
 def work(problem: Problem, metric: Metric) -> Work:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from patchsim import options
 from patchsim.ambient import independent, plain, refuse_transforms
+from patchsim.arguments import read
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
-from patchsim.call import Call, read
+from patchsim.call import Call
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair
 from patchsim.search.bank import Entry, bank
@@ -246,7 +247,8 @@ class _Image:
         self.image, self.entries, self.stride = image, entries, stride
         self.unit, self.memory = 1.0, options.max_memory
         if image.dtype not in INTEGER_RANGES and _scalable(metric):
-            self.unit = _unit([entry.kernel for entry in entries])
+            most = 200 if image.dtype is torch.float64 else 120  # which the dtype holds
+            self.unit = _unit([entry.kernel for entry in entries], most)
             data_range = self.unit * (1.0 if data_range is None else data_range)
         self.metric, self.more = metric, (data_range, backend)
         self.directs: list[Direct] = []
@@ -318,8 +320,8 @@ def _scalable(metric: str | AnyMetric) -> bool:
     return isinstance(own, Metric) and own.prepare is None and own.degree > 0
 
 
-def _unit(kernels: Sequence[Tensor]) -> float:
+def _unit(kernels: Sequence[Tensor], most: int) -> float:
     """Return a power of 2 that makes templates about 1 if squares of their sums may underflow."""
     peak = max(max(map(abs, finite_range(kernel))) for kernel in kernels)
     exponent = math.frexp(peak)[1]
-    return 1.0 if abs(exponent) < 30 else 2.0 ** -max(-200, min(exponent, 200))
+    return 1.0 if abs(exponent) < 30 else 2.0 ** -max(-most, min(exponent, most))

@@ -75,16 +75,16 @@ def transforms_error(
     if _cheapest(problem) is fft.correlate:
         weights = torch.ones_like(kernel) if weight is None else weight
         taps, images = _finite(kernel.detach()), dict[int, Array]()
-        kernels: dict[int, tuple[Problem, fft.OfTemplates]] = {}
+        kernels: dict[int, tuple[Problem, OfTemplates]] = {}
         # Strip by strip, of which all groups are made once.
-        for strip in fft.strips(image.detach()):
+        for strip in strips(image.detach()):
             terms, _ = expand(_finite(strip), taps, weights)
             for number, (part, f, g) in enumerate(_grouped(problem, terms)):
-                images[number] = images.get(number, np.zeros(())) + fft.squares_and_sums(f)
+                images[number] = images.get(number, np.zeros(())) + squares_and_sums(f)
                 if number not in kernels:
-                    kernels[number] = part, fft.norms_of_templates(g)
+                    kernels[number] = part, norms_of_templates(g)
         for number, (part, norms) in kernels.items():
-            total += fft.transforms_error(part, fft.largest_norms(images[number]), norms)
+            total += fft.transforms_error(part, largest_norms(images[number]), norms)
     return torch.from_numpy(total).to(kernel.device)[None, :, None, None]
 
 
