@@ -107,7 +107,9 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     arrays = value[::1], sums[::1], sums[:, :, :, ::1]
     signature = types.void(*arrays, triple, pair, *[types.int64] * 6)
     template = sources.RUNNING_BOX if dtype in INTEGER_RANGES else sources.BOX
-    return _compile_of_one(text, template, total, signature)
+    arithmetic = Arithmetic(parse(text), total)
+    source = template.format(total=arithmetic.total)
+    return compiled(source, [signature], *term_of(arithmetic, ["p"]))
 
 
 @cache
@@ -266,13 +268,6 @@ def tuple_of(length: int) -> Any:
     from numba import types
 
     return types.UniTuple(types.int64, length)  # type: ignore[no-untyped-call]
-
-
-def _compile_of_one(text: str, template: str, total: torch.dtype, signature: Any) -> Kernel:
-    """Compile a kernel around a function of one number, computed in `total`."""
-    arithmetic = Arithmetic(parse(text), total)
-    source = template.format(total=arithmetic.total)
-    return compiled(source, [signature], *term_of(arithmetic, ["p"]))
 
 
 def term_of(arithmetic: Arithmetic, names: Sequence[str]) -> tuple[dict[str, Any], str]:

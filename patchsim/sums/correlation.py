@@ -22,6 +22,13 @@ from patchsim.problem import Problem
 from patchsim.sums import overlap_save
 from patchsim.sums.algebra import Correlate
 from patchsim.sums.box import Array, box_sum
+from patchsim.sums.transform_errors import (
+    OfTemplates,
+    largest_norms,
+    norms_of_templates,
+    squares_and_sums,
+    strips,
+)
 
 #: Factors of the image (B, C, H, W) and of the templates (N, C, h, w), weights included.
 Terms = Iterable[tuple[Tensor, Tensor]]
