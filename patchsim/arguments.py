@@ -118,20 +118,20 @@ def _of_statistic(
 ) -> tuple[Problem, Tensor, Callable[[Tensor], Tensor] | None]:
     """Return the problem in the dtype of its sums, the templates, and what is done to pixels."""
     image, kernel, weight = tensors
-    if statistic.of_counts:
+    if statistic.of_counts and not (problem.transformed or torch.compiler.is_compiling()):
         _refuse_negative(statistic, image=image, kernel=kernel)
     if not problem.dtype.is_floating_point or (bounds_only and weight is None):
         return problem, kernel, None
     problem = replace(problem, dtype=torch.float64)
     if bounds_only:
         return problem, kernel, None
-    return problem, *normalised(statistic, *tensors)
+    return problem, *normalised(statistic, problem, *tensors)
 
 
 def _refuse_negative(statistic: Statistic, **tensors: Tensor) -> None:
     for name, values in tensors.items():
         may_be = INTEGER_RANGES.get(values.dtype, (-1, 0))[0] < 0 and values.numel()
-        if may_be and not torch.compiler.is_compiling():
+        if may_be:
             low = bounds.finite_range(values)[0]
             if low < 0:
                 raise ValueError(

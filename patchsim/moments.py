@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,8 +155,9 @@ class _Adapted:
         else:
             more = self._memory_by_torch(problem)
         if problem.value_range is None:  # what `normalised` makes of an image
-            pixels = problem.batch * problem.channels * math.prod(problem.image_size)
-            more += 16 * (1 + problem.grad) * pixels
+            more += 16 * problem.batch * problem.channels * math.prod(problem.image_size)
+        if problem.grad:  # which holds what every step computes
+            more = 4 * (more + work.bytes)
         return dataclasses.replace(work, bytes=work.bytes + more)
 
     def _memory_by_torch(self, problem: Problem) -> int:
@@ -286,7 +288,7 @@ def _scale(image: Tensor) -> float:
 
 
 def normalised(
-    statistic: Statistic, image: Tensor, kernel: Tensor, weight: Tensor | None
+    statistic: Statistic, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Turn floats into float64, centred and scaled where that is all the same to a statistic.
 
@@ -302,15 +304,18 @@ def normalised(
         middle = _mean(sample, (0, 2, 3))[0]
         turned = turned - _mean(kernel, (2, 3), weight)
     # Squares in float64 may overflow or underflow, those of other dtypes don't.
-    unit = _unit(image if image.dtype is torch.float64 else sample)
-    return turned * _unit(kernel), partial(_turned, middle=middle, unit=unit)
+    unit = _unit(image if image.dtype is torch.float64 else sample, problem)
+    turn = _turned if jit.usable(problem) else _turned_by_torch
+    return turned * _unit(kernel, problem), partial(turn, middle=middle, unit=unit)
 
 
-def _turned(pixels: Tensor, middle: Tensor, unit: float) -> Tensor:
+def _turned_by_torch(pixels: Tensor, middle: Tensor, unit: float | Tensor) -> Tensor:
     """Return (pixels − middle)·unit in float64."""
-    if pixels.device.type != "cpu" or pixels.requires_grad or torch.compiler.is_compiling():
-        return (pixels - middle) * unit
-    # Not by torch: its threads would wait for more work, and keep those of kernels from theirs.
+    return (pixels - middle) * unit
+
+
+def _turned(pixels: Tensor, middle: Tensor, unit: Any) -> Tensor:
+    """Return the same, without torch's threads, which would keep those of kernels from theirs."""
     given = pixels.to(torch.promote_types(pixels.dtype, torch.float32)).numpy()
     result, centre = np.empty(given.shape), middle.numpy()
 
@@ -333,10 +338,14 @@ def _mean(values: Tensor, axes: tuple[int, ...], weight: Tensor | None = None) -
     return (total / counts.sum(axes, keepdim=True)).nan_to_num(0, 0, 0)
 
 
-def _unit(values: Tensor) -> float:
+def _unit(values: Tensor, problem: Problem) -> float | Tensor:
     """Return a power of 2 by which values are to be multiplied to be about 1 at most."""
-    peak = max(map(abs, finite_range(values)))
-    return 2.0 ** -max(-1000, math.frexp(peak)[1])
+    if jit.usable(problem):
+        peak = max(map(abs, finite_range(values)))
+        return 2.0 ** -max(-1000, math.frexp(peak)[1])
+    largest = values.detach().double().nan_to_num(0, 0, 0).abs().amax()
+    exponent = largest.frexp().exponent.clamp(min=-1000)
+    return torch.ones_like(largest).ldexp(-exponent)
 
 
 def rounding_of(problem: Problem) -> float:

@@ -16,17 +16,13 @@ from threading import Lock
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from patchsim import options, threads
 from patchsim.backends.base import Backend, WindowFunction, Work
 from patchsim.kernels import jit
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
-
-#: Ranges of batch, map rows and map columns.
-Tile = tuple[slice, slice, slice]
-
+from patchsim.tile_gradients import Tile, mapped
 
 #: Bytes for each number that is prepared: those of float64, and of the steps to it.
 PREPARED = 48
@@ -67,25 +63,26 @@ def run(
     if size == (problem.batch, *problem.map_size) and into is None:
         patch = _cut(image, problem, _whole(problem))
         return compute(patch, kernel, _part(problem, *size))
-    if problem.transformed:
+    if problem.transformed or (problem.grad and torch.compiler.is_compiling()):
         cut = partial(_cut, image, problem)
         return _joined(lambda tile, part: compute(cut(tile), kernel, part), problem, size)
+    if problem.grad:
+
+        def of_tile(patch: Tensor, kernel: Tensor, tile: Tile) -> Tensor:
+            missing = _place(problem, tile)[1]
+            patch = torch.nn.functional.pad(patch, missing) if any(missing) else patch
+            return compute(patch, kernel, _part(problem, *_lengths(tile)))
+
+        places = [(tile, _place(problem, tile)[0]) for tile in _tiles(problem, size)]
+        return mapped(of_tile, places, image, kernel, problem.map_size)
     inference, lock = torch.is_inference_mode_enabled(), Lock()
     output = [] if into is None else [into]
 
     def fill(tile: Tile) -> None:
         part = _part(problem, *_lengths(tile))
         _prepare(backend, metric, part, kernel, lock)
-        if problem.grad:
-            # The autograd graph would hold the temporaries of all tiles: recompute them instead,
-            # and what is cut out, too, which may be a copy.
-            def cut(image: Tensor, kernel: Tensor) -> Tensor:
-                return compute(_cut(image, problem, tile), kernel, part)
-
-            piece = checkpoint(cut, image, kernel, use_reentrant=False)
-        else:
-            with torch.inference_mode(inference), torch.set_grad_enabled(False):
-                piece = compute(_cut(image, problem, tile), kernel, part)
+        with torch.inference_mode(inference), torch.set_grad_enabled(False):
+            piece = compute(_cut(image, problem, tile), kernel, part)
         with lock:
             if not output:
                 shape = problem.batch, piece.shape[1], *problem.map_size
@@ -299,14 +296,18 @@ def _joined(
 
 def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:
     """Cut out the part of the padded image that a tile's windows cover."""
+    place, missing = _place(problem, tile)
+    patch = image[place]
+    return torch.nn.functional.pad(patch, missing) if any(missing) else patch
+
+
+def _place(problem: Problem, tile: Tile) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+    """Tell where in the image that part lies, and how many zeros complete it on each side."""
     batch, rows, cols = tile
     top, bottom, before_rows, after_rows = _span(problem, 0, rows)
     left, right, before_cols, after_cols = _span(problem, 1, cols)
-    patch = image[..., top:bottom, left:right]
-    if batch != slice(0, problem.batch):
-        patch = patch[batch]
-    missing = (before_cols, after_cols, before_rows, after_rows)
-    return torch.nn.functional.pad(patch, missing) if any(missing) else patch
+    place = batch, slice(None), slice(top, bottom), slice(left, right)
+    return place, (before_cols, after_cols, before_rows, after_rows)
 
 
 def _span(problem: Problem, axis: int, positions: slice) -> tuple[int, int, int, int]:

@@ -87,7 +87,8 @@ def sparing(function: WindowFunction) -> WindowFunction:
     def run(
         metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
-        if weight is None or (not torch.compiler.is_compiling() and finite(image)):
+        unread = problem.transformed or torch.compiler.is_compiling()
+        if weight is None or (not unread and finite(image)):
             return function(metric, problem, image, kernel, weight)
         values = torch.where(image.isfinite(), image, 0)
         maps = function(metric, problem, values, kernel, weight)

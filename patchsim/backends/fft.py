@@ -344,8 +344,9 @@ def _windows(problem: Problem, metric: Metric) -> int:
     """
     rows, cols = problem.map_size
     whole = problem.batch * rows * cols
-    few = problem.templates * whole <= _WHOLE
-    if overlap_save.can(metric, problem) and (few or overlap_save.effort(problem) < _WORTH_SHARING):
+    if problem.templates * whole <= _WHOLE:
+        return whole
+    if overlap_save.can(metric, problem) and overlap_save.effort(problem) < _WORTH_SHARING:
         return whole
     share = -(-problem.batch * rows // threads.count_threads()) * cols
     return min(2**22 // problem.templates, share)

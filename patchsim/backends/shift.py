@@ -49,7 +49,7 @@ def work(problem: Problem, metric: Metric) -> Work:
     rows, cols = problem.map_size
     maps = problem.batch * problem.templates * rows * cols
     itemsize = pointwise.sum_dtype(problem, metric).itemsize
-    copies = 6 + 2 * problem.grad * problem.taps
+    copies = 6 + (2 + (problem.weighting != "none")) * problem.grad * problem.taps
     image = problem.batch * problem.channels * problem.image_size[0] * problem.image_size[1]
     return Work(
         operations=pointwise.operations(problem, metric),
