@@ -56,6 +56,7 @@ class Call:
         finish = self.finish(reduction, similarity)
         return self._run(self.backend.run, finish, self.backend).reshape(self.map_shape)
 
+    @bounds.overflowing
     def bound(self, reduction: Reduction) -> Tensor:
         """Bound the errors of similarities, or of sums."""
         if isinstance(self.metric, Statistic):
@@ -177,7 +178,9 @@ class Call:
         errors = torch.empty(shape, dtype=torch.float64, device=problem.device)
         kernel = self.kernel.to(problem.value_dtype)
         for tile, part, patch in tiling.pieces(backend, metric, problem, self.image, self.prepare):
-            errors_alike = alike(metric, part, patch, kernel, weight)
+            # As `sparing` computes it.
+            filled = patch if weight is None else patch.nan_to_num(0, 0, 0)
+            errors_alike = alike(metric, part, filled, kernel, weight)
             more = self._sparing(partial(function, alike=errors_alike))
             given, into = (patch, kernel, weight), errors[tile[0], :, tile[1], tile[2]]
             tiling.run((None, more, finish), bounding, metric, part, given, self.memory // 2, into)

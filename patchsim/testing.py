@@ -54,8 +54,8 @@ class Case:
 class Expected:
     """The exact answer to a case.
 
-    ``sums`` are Fractions; ``spoiled`` tells the windows that hold a NaN or inf, whose sums are
-    those of the other values; ``total`` is each template's weight. Shapes (B, N, Ho, Wo), (N,).
+    ``sums`` are Fractions; ``spoiled`` tells the windows that hold a NaN or inf that counts, whose
+    sums are those of the other values; ``total`` is each template's weight. Shapes (B, N, Ho, Wo), (N,).
     """
 
     sums: Objects
@@ -86,7 +86,7 @@ def expect(case: Case, metric: Metric) -> Expected:
         window = slice(None), down[i][:, None], across[j]
         difference = metric.pointwise(pixels[b][window], templates[n])
         sums[b, n, i, j] = unit * int((weights[n] * difference).sum()) / metric.unit
-        spoiled[b, n, i, j] = spoils[b][window].any()
+        spoiled[b, n, i, j] = (spoils[b][window] & (weights[n] != 0)).any()
     scale = Fraction(2) ** weight_exponent
     return Expected(sums, spoiled, [scale * int(own.sum()) for own in weights])
 

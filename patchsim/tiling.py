@@ -66,7 +66,7 @@ def run(
     if problem.transformed or (problem.grad and torch.compiler.is_compiling()):
         cut = partial(_cut, image, problem)
         return _joined(lambda tile, part: compute(cut(tile), kernel, part), problem, size)
-    if problem.grad:
+    if problem.grad and torch.is_grad_enabled():
 
         def of_tile(patch: Tensor, kernel: Tensor, tile: Tile) -> Tensor:
             missing = _place(problem, tile)[1]

@@ -273,6 +273,7 @@ with mock.patch.object(jit, "compiled", side_effect=AssertionError("compiled")):
 """
 
 
+@pytest.mark.deep
 def test_no_search_compiles_anything_after_warmup():
     """In a process of its own, as others compile for all tests."""
     command = [sys.executable, "-c", AFTER_WARMUP]

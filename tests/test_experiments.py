@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.deep  # they take a minute
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
 

@@ -118,6 +118,7 @@ def test_torch_compile(metric):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.deep
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own functions
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
 @pytest.mark.parametrize("weighted", [False, True])
@@ -304,13 +305,16 @@ def test_importing_compiles_nothing_and_planning_fits_nothing():
     assert process.stdout == "False\n0\n"
 
 
+@pytest.mark.deep
 def test_importing_takes_hardly_longer_than_torch():
     def seconds(module):
         code = (
             f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
         )
         command = [sys.executable, "-c", code]
-        return float(subprocess.run(command, capture_output=True, check=True).stdout)
+        # As users have it: what is imported was compiled before.
+        kept = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
+        return float(subprocess.run(command, capture_output=True, check=True, env=kept).stdout)
 
     # In turns, as the machine's other work slows both.
     ours, torchs = zip(*((seconds("patchsim"), seconds("torch")) for _ in range(7)), strict=True)

@@ -40,6 +40,7 @@ assert compiled._cache._index_key(compiled.signatures[0], codegen)[1] == codegen
 """
 
 
+@pytest.mark.deep
 def test_a_processor_that_has_no_such_instructions():
     """What is compiled for another processor than this is right, and kept apart."""
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}

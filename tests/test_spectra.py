@@ -100,6 +100,7 @@ for dtype in map(torch.__dict__.get, sys.argv[1:]):
 """
 
 
+@pytest.mark.deep
 def test_kernels_of_several_processes_keep_their_own_functions(tmp_path):
     """Each is right alone; loaded together from the disk, one may call what the other brings."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}

@@ -192,7 +192,7 @@ def _extremes(shape, dtype):
 )
 @pytest.mark.parametrize("metric", [METRICS["l1"], METRICS["l2"]], ids=["l1", "l2"])
 def test_integers_are_exact_at_the_bounds_of_each_arithmetic(metric, shape, dtype, monkeypatch):
-    monkeypatch.setattr(patchsim.options, "max_memory", 2**30)
+    monkeypatch.setattr(patchsim.options, "max_memory", 2**31)
     low, high = _extremes(shape, dtype)
     mixed = low.clone()
     mixed[..., ::3] = high[..., ::3]

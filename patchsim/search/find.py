@@ -249,7 +249,8 @@ class _Image:
         if image.dtype not in INTEGER_RANGES and _scalable(metric):
             most = 200 if image.dtype is torch.float64 else 120  # which the dtype holds
             self.unit = _unit([entry.kernel for entry in entries], most)
-            data_range = self.unit * (1.0 if data_range is None else data_range)
+            if self.unit != 1:
+                data_range = self.unit * (1.0 if data_range is None else data_range)
         self.metric, self.more = metric, (data_range, backend)
         self.directs: list[Direct] = []
         groups: dict[tuple[torch.Size, bool], list[int]] = {}
