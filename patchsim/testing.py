@@ -55,7 +55,8 @@ class Expected:
     """The exact answer to a case.
 
     ``sums`` are Fractions; ``spoiled`` tells the windows that hold a NaN or inf that counts, whose
-    sums are those of the other values; ``total`` is each template's weight. Shapes (B, N, Ho, Wo), (N,).
+    sums are those of the other values; ``total`` is each template's weight. Shapes (B, N, Ho, Wo),
+    (N,).
     """
 
     sums: Objects

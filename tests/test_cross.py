@@ -209,7 +209,12 @@ def cells(metric):
         yield dtype, weightings[(m + d) % 3], "auto"
 
 
-@pytest.mark.parametrize("metric", METRICS)
+QUICK = ("l1", "l2", "zncc")
+
+
+@pytest.mark.parametrize(
+    "metric", [pytest.param(m, marks=[pytest.mark.deep] * (m not in QUICK)) for m in METRICS]
+)
 def test_pairs_of_metric_dtype_weight_and_backend(metric):
     computed = [Cell(metric, *cell).check() for cell in cells(metric)]
     by_default = zip(DTYPES, computed[-len(DTYPES) :], strict=True)

@@ -274,6 +274,7 @@ def start(code, cache):
     )
 
 
+@pytest.mark.deep
 def test_kernels_are_compiled_once(tmp_path):
     processes = [start(CALL, tmp_path) for _ in range(3)]  # that share a cache
     for process in processes:

@@ -24,7 +24,7 @@ def random(*shape, seed):
 
 
 @each_variant
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=pytest.mark.deep)])
 def test_gradients_of_image_and_kernel(variant, weighted):
     image, kernel = random(2, 2, 4, 6, seed=0), random(2, 2, 3, 2, seed=1)
     weight = torch.arange(6.0).reshape(3, 2) if weighted else None
@@ -45,6 +45,7 @@ def test_gradients_over_many_tiles(variant, monkeypatch):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.deep
 @each_variant
 def test_second_derivatives(variant):
     image, kernel = random(1, 1, 4, 4, seed=4), random(1, 1, 2, 3, seed=5)

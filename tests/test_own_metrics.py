@@ -133,7 +133,10 @@ def computed(image, kernel, metric, backend, reduction):
         return None
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.deep] * (i % 3 > 0)) for i, n in enumerate(FUNCTIONS)],
+)
 def test_any_function_is_computed_right(name):
     """On every backend, of bytes as well; and the window where it is least is found first."""
     d, plain = FUNCTIONS[name]
@@ -233,7 +236,9 @@ def test_wrong_claims_are_refused():
         patchsim.error_bound(image, kernel, wrong)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5, np.float64(2.0)])
+@pytest.mark.parametrize(
+    "scale", [pytest.param(s, marks=pytest.mark.deep) for s in (0.5, 1.0, np.float64(2.0))]
+)
 def test_expansions_of_any_numbers(scale):
     """Of bytes, with one that is said to be invariant and isn't, and is negative."""
     terms = (scale, square, None), (-2 * scale, identity, identity), (scale, None, square)
@@ -268,6 +273,7 @@ def of_a_global(m):
     return FACTOR * m.pk * inverse_root(m.pp, m.flat) * inverse_root(m.kk, 0)
 
 
+@pytest.mark.deep
 def test_statistics_differ_in_all_that_they_refer_to():
     """Kernels are kept under what identifies them: closures, defaults, globals."""
     image, kernel = (values.float() for values in tensors(torch.uint8))

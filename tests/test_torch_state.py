@@ -104,7 +104,9 @@ STATES = {
 
 
 @each_variant
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.uint8, marks=pytest.mark.deep)], ids=str
+)
 def test_states_change_nothing(variant, dtype):
     image, kernel = scene(dtype)
     if dtype is torch.uint8 and variant.backend == "lowrank":  # refused

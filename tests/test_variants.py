@@ -95,7 +95,9 @@ def test_labels(dtype, data):
     check_all(data.draw(cases(dtype)), METRICS["hamming"])
 
 
-@pytest.mark.parametrize("name", ["l1", "l2", "rmse"])
+@pytest.mark.parametrize(
+    "name", ["l1", *(pytest.param(n, marks=pytest.mark.deep) for n in ("l2", "rmse"))]
+)
 def test_the_grid_of_the_known_answer(name):
     """Stride 1-3, images 99-101 by 99-101, kernels 9-11 by 9-11, float32 against float64."""
     metric = METRICS[name]
@@ -186,7 +188,7 @@ def _extremes(shape, dtype):
         ((1, 1024, 2048), torch.int16),
         ((1, 1024, 2049), torch.int16),
         # conv2d in one block up to 2²³ = 2⁵³ / 2³⁰ taps, in several from there.
-        ((1, 2048, 4097), torch.int16),
+        pytest.param((1, 2048, 4097), torch.int16, marks=pytest.mark.deep),
     ],
     ids=str,
 )
