@@ -3,7 +3,6 @@
 import dataclasses
 
 import fuzz
-import numpy as np
 import pytest
 import torch
 from fuzzing import draws
@@ -29,9 +28,8 @@ def test_a_few_maps_and_searches():
 
 @pytest.mark.deep
 def test_many_maps_and_searches():
-    """Others every time; the report says how to run one that fails again."""
-    seed = int(np.random.default_rng().integers(2**31))
-    report = fuzz.run({"map": 8000, "search": 800}, seed, LEFT_OUT, seconds=100)
+    """The report says how to run one that fails again; `tests/fuzz.py` runs more."""
+    report = fuzz.run({"map": 3000, "search": 300}, 1, LEFT_OUT, seconds=100)
     assert not report.found, str(report)
 
 
