@@ -118,7 +118,8 @@ def distance(
         "mean" divides by the number of values in a template (or their weight). "sum" gives the
         window sum itself in units of the input, whatever `data_range`: the SAD for l1, the SSD
         for l2 and rmse; in int64, exactly, for integers without real-valued weights. A metric of
-        one's own whose d of integers isn't a whole number gives them in float64.
+        one's own whose d of integers isn't a whole number gives them in float64, as do hue, hue_l1
+        and hsv, which give those of half types in float32.
 
     Returns
     -------

@@ -198,7 +198,8 @@ class _Adapted:
             error, small = torch.zeros_like(m.sums), 2.0**-50
         energy = m.pp + m.kk
         if weight is not None:
-            energy = energy + _scale(image) ** 2 * m.total
+            scale = _scale(image)  # whose power, unlike its product, may raise
+            energy = energy + scale * scale * m.total
         error = error + small * energy
         here, furthest = self._similarity(m), torch.zeros_like(m.sums)
         if problem.value_range is None:
@@ -240,7 +241,8 @@ class _Adapted:
         rounding, probes = rounding_of(problem), torch.zeros_like(kk)
         if weight is not None and problem.value_range is None:
             rounding = 2.0**-44 * (problem.taps + 8)
-            probes = _scale(image) ** 2 * weights.sum((1, 2, 3))[:, None, None]
+            scale = _scale(image)
+            probes = scale * scale * weights.sum((1, 2, 3))[:, None, None]
         return Moments(
             totals=weights.sum((2, 3))[:, :, None, None],
             windows=p,
@@ -278,7 +280,7 @@ class _Adapted:
         found = found.reshape(len(image), templates, 1 + channels, *problem.map_size)
         pp = found[:, :, 0]
         own = weights.double().sum((2, 3))[:, :, None, None]
-        p = (pp[:, :, None] + scale**2 * own - found[:, :, 1:]) / (2 * scale)
+        p = (pp[:, :, None] + scale * scale * own - found[:, :, 1:]) / (2 * scale)
         return p, pp
 
 

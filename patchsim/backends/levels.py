@@ -68,7 +68,8 @@ def error(
     info = torch.finfo(problem.value_dtype)
     total = bounds.gamma(2 * problem.taps + levels + 16, info.eps / 2) * magnitude
     total = total + 24 * levels * problem.taps * info.tiny * (1 + heaviest)
-    spoilt = 0 * (box_sum(image.detach().double(), problem) + kernel.detach().double().sum())
+    own = kernel.detach().double().sum((1, 2, 3))[:, None, None]
+    spoilt = 0 * (box_sum(image.detach().double(), problem) + own)
     return total.masked_fill(~(magnitude < info.max), torch.inf) + spoilt
 
 
