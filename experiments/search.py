@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
 from itertools import product
 from typing import Any
@@ -142,7 +143,7 @@ def _left(image: Tensor, template: Tensor, metric: str, match: Any) -> tuple[str
         image[None], template[None], metric, (1, 0, 1), None, None, "auto", bounds_only=True
     )
     survey = Survey([(call, [0])], 1)
-    survey.matches(math.inf, 0.3)
+    survey.matches(math.inf, 0.3, sys.maxsize)
     [bounds] = pruning.of_blocks(call)
     return WAYS[survey.groups[0].ways[0].bound], bounds.count(1 - match.score) / bounds.values.size
 

@@ -215,6 +215,8 @@ def flat_expanded(window: Flat, *_: Any) -> Array:
 
 def finite_range(image: Tensor) -> tuple[float, float]:
     """Return the least and the greatest finite value of floats; 0 if none is."""
+    if not image.numel():
+        return 0.0, 0.0
     low, high = _range(image.detach())
     if math.isfinite(low) and math.isfinite(high):
         return low, high
