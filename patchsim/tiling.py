@@ -211,8 +211,10 @@ def pieces(
     """Yield the tiles that `run` computes, their problems and their images."""
     size = tile_size(backend, metric, problem, options.max_memory)
     for tile in _tiles(problem, size):
-        patch = _cut(image, problem, tile)
-        part = _part(problem, *(s.stop - s.start for s in tile))
+        if tile == _whole(problem) and _as_it_lies(problem):
+            patch, part = image, problem
+        else:
+            patch, part = _cut(image, problem, tile), _part(problem, *_lengths(tile))
         yield tile, part, _values(prepare(patch) if prepare else patch, problem)
 
 
