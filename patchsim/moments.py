@@ -342,6 +342,8 @@ def _mean(values: Tensor, axes: tuple[int, ...], weight: Tensor | None = None) -
 
 def _unit(values: Tensor, problem: Problem) -> float | Tensor:
     """Return a power of 2 by which values are to be multiplied to be about 1 at most."""
+    if not values.numel():
+        return 1.0
     if jit.usable(problem):
         peak = max(map(abs, finite_range(values)))
         return 2.0 ** -max(-1000, math.frexp(peak)[1])
