@@ -114,7 +114,7 @@ def count_threads() -> int:
 @contextmanager
 def alone() -> Iterator[None]:
     """Let this thread count as one of several, each of which works by itself."""
-    before, _here.count = getattr(_here, "count", 0), 1
+    before, _here.count = _here.count, 1
     try:
         yield
     finally:
