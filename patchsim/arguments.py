@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -17,9 +18,10 @@ from patchsim.call import Call, data_range_of
 from patchsim.kernels.definition import checked, exact
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation
-from patchsim.moments import normalised
+from patchsim.normalising import normalised, normalising
 from patchsim.planner import make_plan
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
+from patchsim.tiling import Prepare
 from patchsim.weights import read_weight, without_uncounted
 
 Geometry = tuple[IntOrPair, Padding, IntOrPair]
@@ -54,14 +56,15 @@ def read(
         problem = problem_of(image, kernel, *geometry, weighting)
         if kernel.is_floating_point():
             kernel = without_uncounted(kernel, weight)
-    prepare: Callable[[Tensor], Tensor] | None = None
+    prepares: Callable[[Tensor], Prepare] | None = None
     dtype = problem.dtype
     checked(chosen.summed)
     if _in_floats(problem, chosen.summed):
-        prepare, kernel = _double, _double(kernel)
+        prepares, kernel = _of_any(_double), _double(kernel)
         problem = replace(problem, dtype=kernel.dtype)
     elif chosen.prepare is not None:
-        prepare = prepared = _preparation(chosen.prepare, data_range, problem)
+        prepared = _preparation(chosen.prepare, data_range, problem)
+        prepares = _of_any(prepared)
         channels = kernel.shape[1]
         kernel = prepared(kernel)
         problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
@@ -70,7 +73,7 @@ def read(
             weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
     if isinstance(chosen, Statistic):
         given = image, kernel, weight
-        problem, kernel, prepare = _of_statistic(chosen, problem, given, bounds_only)
+        problem, kernel, prepares = _of_statistic(chosen, problem, given, bounds_only)
     auto, summed = backend == "auto", chosen.summed
     if auto:
         backend = make_plan(problem, summed).backend
@@ -87,7 +90,7 @@ def read(
     tensors = image, kernel, weight
     of_map = shape, map_dtype
     return Call(
-        problem, chosen, runner, *tensors, data_range, *of_map, prepare, dtype, options.max_memory
+        problem, chosen, runner, *tensors, data_range, *of_map, prepares, dtype, options.max_memory
     )
 
 
@@ -95,6 +98,11 @@ def _in_floats(problem: Problem, metric: Metric) -> bool:
     """Tell whether to compute with integers as floats, as d of them isn't a whole number."""
     values = INTEGER_RANGES.get(problem.dtype)
     return values is not None and metric.prepare is None and not exact(metric, values)
+
+
+def _of_any(prepare: Prepare) -> Callable[[Tensor], Prepare]:
+    """Do the same to any image."""
+    return lambda image: prepare
 
 
 def _double(values: Tensor) -> Tensor:
@@ -115,8 +123,8 @@ def _of_statistic(
     problem: Problem,
     tensors: tuple[Tensor, Tensor, Tensor | None],
     bounds_only: bool,
-) -> tuple[Problem, Tensor, Callable[[Tensor], Tensor] | None]:
-    """Return the problem in the dtype of its sums, the templates, and what is done to pixels."""
+) -> tuple[Problem, Tensor, Callable[[Tensor], Prepare] | None]:
+    """Return the problem in the dtype of its sums, the templates, and what is done to an image."""
     image, kernel, weight = tensors
     if statistic.of_counts and not (problem.transformed or torch.compiler.is_compiling()):
         _refuse_negative(statistic, image=image, kernel=kernel)
@@ -125,7 +133,8 @@ def _of_statistic(
     problem = replace(problem, dtype=torch.float64)
     if bounds_only:
         return problem, kernel, None
-    return problem, *normalised(statistic, problem, *tensors)
+    turned = normalised(statistic, problem, kernel, weight)
+    return problem, turned, partial(normalising, statistic, problem)
 
 
 def _refuse_negative(statistic: Statistic, **tensors: Tensor) -> None:

@@ -63,18 +63,20 @@ def majorant(
     """
     if metric.majorant is None:
         raise ValueError(f"no error bound is known for {metric.name!r}: its `majorant` isn't given")
-    centre = origin(metric, problem, kernel)
-    image, kernel = image.detach().double() - centre, kernel.detach().double() - centre
+    centre = algebra.middle(problem, kernel, metric)
+    image, kernel = image.detach().double(), kernel.detach().double()
     weights = torch.ones_like(kernel) if weight is None else weight.double()
     heaviest = weights.amax((1, 2, 3))[:, None, None]
-    windows = box_sum(metric.majorant(image), problem)
-    templates: Tensor = (metric.majorant(kernel) * weights).sum((1, 2, 3))[:, None, None]
-    return _SAFETY * (heaviest * windows + templates)
+    windows = box_sum(_majorant(metric, image, centre), problem)
+    templates: Tensor = (_majorant(metric, kernel, centre) * weights).sum((1, 2, 3))
+    return _SAFETY * (heaviest * windows + templates[:, None, None])
 
 
-def origin(metric: Metric, problem: Problem, kernel: Tensor) -> Tensor | int:
-    """Return what magnitudes are taken around: what is centred, unless it was rounded before."""
-    return 0 if metric.prepare else algebra.middle(problem, kernel, metric)
+def _majorant(metric: Metric, values: Tensor, centre: Tensor | int) -> Tensor:
+    """Bound what values add to d once they are centred, and before, if they were rounded there."""
+    assert metric.majorant is not None
+    centred: Tensor = metric.majorant(values - centre)
+    return torch.maximum(centred, metric.majorant(values)) if metric.prepare else centred
 
 
 def direct(

@@ -72,9 +72,9 @@ def _time(backend: Backend, problem: Problem, metric: Metric) -> float:
 
     def call() -> float:
         start = time.perf_counter()
-        steps = None, backend.run, torch.clone
-        tensors = image, kernel, None
-        tiling.run(steps, backend, metric, problem, tensors, options.max_memory)
+        steps = tiling.Steps(None, backend.bound, torch.clone)
+        given = metric, problem, kernel, None
+        tiling.Tiles(steps, backend, *given, options.max_memory)(image)
         return time.perf_counter() - start
 
     call()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from patchsim import bounds, tiling
 from patchsim.backends import Backend
-from patchsim.backends.base import WindowFunction, Work
+from patchsim.backends.base import Bind, Work, bound_to
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score
 from patchsim.metrics import AnyMetric, Metric, Statistic
@@ -22,16 +22,17 @@ from patchsim.metrics.base import identity
 from patchsim.moments import adapt
 from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES, Problem
-from patchsim.sums import factors
+from patchsim.sums import algebra, factors
 from patchsim.sums.box import Array
+from patchsim.tiling import Prepare, Steps, Tiles
 from patchsim.weights import sparing, total_weight
 
 
 @dataclass(eq=False)  # frozen, it would take a microsecond more to make
 class Call:
-    """One checked call, its tensors batched, the kernel prepared; `prepare` does it to images.
+    """One checked call, its tensors batched, the kernel prepared.
 
-    `memory` are the bytes that it may use.
+    `prepares` tells of an image what is done to its parts. `memory` are the bytes to stay within.
     """
 
     problem: Problem
@@ -43,18 +44,20 @@ class Call:
     data_range: float | None
     map_shape: tuple[int, ...]
     map_dtype: torch.dtype
-    prepare: Callable[[Tensor], Tensor] | None
+    prepares: Callable[[Tensor], Prepare] | None
     dtype: torch.dtype  # that the data range is of
     memory: int
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
+        return self.of_maps(reduction, similarity=similarity)(self.image).reshape(self.map_shape)
+
+    def of_maps(self, reduction: Reduction, *, similarity: bool) -> Tiles:
+        """Bind the templates for maps of images like this one: (B, C, H, W) -> (B, N, Ho, Wo)."""
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, self._score(similarity))
-            maps = self._run(backend.run, _as_it_is, backend).reshape(self.map_shape)
-            return maps.to(self.map_dtype)
-        finish = self.finish(reduction, similarity)
-        return self._run(self.backend.run, finish, self.backend).reshape(self.map_shape)
+            return self._tiles(backend.bound, self._in_map_dtype, backend)
+        return self._tiles(self.backend.bound, self.finish(reduction, similarity), self.backend)
 
     @bounds.overflowing
     def bound(self, reduction: Reduction) -> Tensor:
@@ -69,6 +72,9 @@ class Call:
         with torch.no_grad():
             return self._bounded(function, done, backend).reshape(self.map_shape).double()
 
+    def _in_map_dtype(self, maps: Tensor) -> Tensor:
+        return maps.to(self.map_dtype)
+
     def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
 
@@ -79,7 +85,8 @@ class Call:
             errors = tuple((off + self.worst("sum")).tolist())
         backend = self._adapted("mean", self._score(True), errors, off)
         with torch.no_grad():
-            bounds, distances = self._run(backend.run, _as_it_is, backend).chunk(2, 1)
+            maps = self._tiles(backend.bound, _as_it_is, backend)(self.image)
+            bounds, distances = maps.chunk(2, 1)
         return bounds, distances
 
     @bounds.overflowing
@@ -107,12 +114,18 @@ class Call:
         problem, metric = self.problem, self.metric.summed
         one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
         kernel = self.kernel.detach().to(problem.value_dtype)
-        centre = bounds.origin(metric, problem, kernel)
+        centre = algebra.middle(problem, kernel, metric)
         middle = factors.each_channel(centre, problem.channels, torch.float64)
         low, high = self.extremes
         pixels = np.where(high - middle > middle - low, high, low) - middle
-        weight = None if self.weight is None else self.weight.cpu().double().numpy()
+        weight = None
+        if self.weight is not None:
+            weight = self.weight.cpu().to(problem.value_dtype).double().numpy()
         own = kernel.double().cpu().numpy() - middle[:, None, None]
+        if metric.prepare:  # rounded before it is centred: no value is larger, either way
+            pixels = abs(pixels) + abs(middle)
+            own = abs(own) + abs(middle)[:, None, None]
+            middle = np.zeros_like(middle)
         return Flat(metric, one, middle, pixels, own, weight)
 
     def _of_flat(self, window: Flat) -> Array:
@@ -128,7 +141,7 @@ class Call:
         colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
         image = colour[:, None, None].expand(1, -1, *problem.extent)
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        error = self.backend.bound(metric, problem, image, kernel, weight)
+        error = self.backend.whole_error(metric, problem, image, kernel, weight)
         found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
         return found
 
@@ -139,27 +152,24 @@ class Call:
 
     def ready(self) -> Call:
         """Return the call of the images that backends see: completed with zeros and prepared."""
-        if self.prepare is None:
+        if self.prepares is None:
             return self
         (top, bottom, left, right), (below, beside) = self.problem.pads, self.problem.overhang
         missing = left, right + beside, top, bottom + below
-        image = self.prepare(torch.nn.functional.pad(self.image, missing))
+        image = self.prepares(self.image)(torch.nn.functional.pad(self.image, missing))
         size = image.shape[2], image.shape[3]
         problem = replace(self.problem, image_size=size, pads=(0, 0, 0, 0))
-        return replace(self, image=image, problem=problem, prepare=None)
+        return replace(self, image=image, problem=problem, prepares=None)
 
     @property
     def span(self) -> float:
         """The data range, given or by default."""
         return data_range_of(self.data_range, self.dtype, self.metric.summed.degree)
 
-    def _run(
-        self, function: WindowFunction, finish: Callable[[Tensor], Tensor], backend: Backend
-    ) -> Tensor:
-        weight = None if self.weight is None else self.weight.to(self.problem.value_dtype)
-        steps = self.prepare, self._sparing(function), finish
-        tensors = self.image, self.kernel, weight
-        return tiling.run(steps, backend, self.metric.summed, self.problem, tensors, self.memory)
+    def _tiles(self, bind: Bind, finish: Callable[[Tensor], Tensor], backend: Backend) -> Tiles:
+        steps = Steps(self.prepares, self._sparing(bind), finish)
+        given = self.metric.summed, self.problem, self.kernel, self.weight
+        return Tiles(steps, backend, *given, self.memory)
 
     def _bounded(
         self, function: Callable[..., Tensor], finish: Callable[[Tensor], Tensor], backend: Backend
@@ -170,29 +180,30 @@ class Call:
         """
         problem, metric, alike = self.problem, self.metric.summed, self.backend.alike
         weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        bounding, tensors = _bounding(backend), (self.image, self.kernel, weight)
+        bounding = _bounding(backend)
         if alike is None or problem.value_range is not None or problem.batch == 0:
-            steps = self.prepare, self._sparing(function), finish
-            return tiling.run(steps, bounding, metric, problem, tensors, self.memory)
+            return self._tiles(partial(bound_to, function), finish, bounding)(self.image)
         shape = problem.batch, problem.templates, *problem.map_size
         errors = torch.empty(shape, dtype=torch.float64, device=problem.device)
         kernel = self.kernel.to(problem.value_dtype)
-        for tile, part, patch in tiling.pieces(backend, metric, problem, self.image, self.prepare):
+        prepare = self.prepares(self.image) if self.prepares else None
+        for tile, part, patch in tiling.pieces(backend, metric, problem, self.image, prepare):
             # As `sparing` computes it.
             filled = patch if weight is None else patch.nan_to_num(0, 0, 0)
             errors_alike = alike(metric, part, filled, kernel, weight)
-            more = self._sparing(partial(function, alike=errors_alike))
-            given, into = (patch, kernel, weight), errors[tile[0], :, tile[1], tile[2]]
+            bind = self._sparing(partial(bound_to, partial(function, alike=errors_alike)))
+            into = errors[tile[0], :, tile[1], tile[2]]
             if self.backend.approximate:  # whose error depends on the whole tile's values
-                into[:] = finish(more(metric, part, *given))
+                into[:] = finish(bind(metric, part, kernel, weight)(patch))
                 continue
-            tiling.run((None, more, finish), bounding, metric, part, given, self.memory // 2, into)
+            steps, given = Steps(None, bind, finish), (metric, part, kernel, weight)
+            Tiles(steps, bounding, *given, self.memory // 2)(patch, into)
         return errors
 
-    def _sparing(self, function: WindowFunction) -> WindowFunction:
+    def _sparing(self, bind: Bind) -> Bind:
         """Let what has no weight not count; integers hold no NaN."""
         floats = self.weight is not None and self.problem.dtype not in INTEGER_RANGES
-        return sparing(function) if floats else function
+        return sparing(bind) if floats else bind
 
     def _score(self, similarity: bool) -> Score:
         assert isinstance(self.metric, Statistic)
@@ -222,7 +233,7 @@ class Call:
         if metric.degree and (reduction == "mean" or self.data_range is not None):
             scale = self.span**metric.degree
         total = self.problem.taps if self.weight is None else total_weight(self.weight)
-        dtype = self.map_dtype if self.prepare else self.problem.map_dtype
+        dtype = self.map_dtype if self.prepares else self.problem.map_dtype
         return Finish(metric, self.problem, total, scale, reduction, similarity, dtype)
 
 
@@ -267,7 +278,7 @@ def _bounding(backend: Backend) -> Backend:
         whole = backend.work(problem, metric)
         return replace(whole, bytes=whole.bytes + bounds.memory(problem))
 
-    return replace(backend, work=work, windows=None, prepare=None, parallel=False)
+    return replace(backend, work=work, windows=None, parallel=False)
 
 
 def data_range_of(given: float | None, dtype: torch.dtype, degree: int = 1) -> float:

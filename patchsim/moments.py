@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import threads
-from patchsim.backends.base import Backend, Work
+from patchsim.backends.base import Backend, OfImage, Work
 from patchsim.backends.conv2d import CONV2D
-from patchsim.bounds import finite_range
 from patchsim.finish import Score
 from patchsim.kernels import jit, scores
 from patchsim.metrics.base import Metric, Moments, Statistic
@@ -35,8 +31,6 @@ from patchsim.sums.slide import Planes
 
 #: Windows whose similarities are computed at a time: their moments stay in a core's cache.
 WINDOWS = 2**17
-#: Pixels of which an image's mean is taken.
-SAMPLE = 2**14
 
 
 @lru_cache(maxsize=256)
@@ -54,8 +48,8 @@ def adapt(
     and how far moments are `off` beyond rounding.
     """
     adapted = _Adapted(backend, statistic, data_range, score, errors or (), off)
-    run = adapted.run if errors is None else adapted.least
-    return dataclasses.replace(backend, run=run, error=adapted.error, work=adapted.work)
+    bind = adapted.bind if errors is None else adapted.bind_least
+    return dataclasses.replace(backend, bind=bind, error=adapted.error, work=adapted.work)
 
 
 @dataclass(frozen=True)
@@ -67,22 +61,30 @@ class _Adapted:
     errors: tuple[float, ...]
     off: float
 
-    def run(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
-    ) -> Tensor:
-        sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
-        if _plain(problem):
-            run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=False)
-            if run:
-                wanted = (self.score.similarity,)
-                found = self._scores(run, wanted, problem, image, kernel, sums)
-                return found.to(self.score.dtype)
-        return self.score(self._similarity(self._moments(problem, image, kernel, weight, sums)))
+    def bind(
+        self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
+    ) -> OfImage:
+        """Prepare templates for maps of scores."""
+        window_sums = self.backend.bound(self.statistic.summed, problem, kernel, weight)
+        own = _Templates(self._centre(problem, kernel), kernel) if _plain(problem) else None
 
-    def least(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
-    ) -> Tensor:
-        """Bound the distances from below, and compute them, (B, 2N, Ho, Wo).
+        def of_image(image: Tensor) -> Tensor:
+            sums = window_sums(image)
+            if own is not None:
+                run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=False)
+                if run:
+                    wanted = (self.score.similarity,)
+                    found = self._scores(run, wanted, problem, image, own, sums)
+                    return found.to(self.score.dtype)
+            moments = self._moments(problem, image, kernel, weight, sums)
+            return self.score(self._similarity(moments))
+
+        return of_image
+
+    def bind_least(
+        self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
+    ) -> OfImage:
+        """Prepare templates for bounds on distances from below, and distances, (B, 2N, Ho, Wo).
 
         Bounds come first. NaN where a window isn't finite.
 
@@ -90,25 +92,31 @@ class _Adapted:
         corner of the intervals in which these lie. The roundings of the moments, in float64, are
         bounded to first order.
         """
-        if _plain(problem):
-            sums = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
-            run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=True)
-            if run:
-                share = 2.0**-49
-                if problem.value_range is None:
-                    share = 16 * (problem.taps + 8) * 2.0**-53
-                errors = np.array(self.errors)
-                wanted = errors, share, max(self.off, 2.0**-1000)
-                return self._scores(run, wanted, problem, image, kernel, sums)
-        distances = 1 - self.run(metric, problem, image, kernel, weight).double()
-        alike: Tensor | float = 0.0
-        if self.backend.alike is not None and problem.value_range is None:
-            alike = self.backend.alike(metric, problem, image, kernel, weight)
-        error = self.error(metric, problem, image, kernel, weight, alike)
-        # Twice, as distances in float64 err, too. Where no bound is known, windows are looked at.
-        bounds = (distances - 2 * error).clamp(-1, 2)
-        bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-        return torch.cat([bounds, distances], 1).to(self.score.dtype)
+        window_sums = self.backend.bound(self.statistic.summed, problem, kernel, weight)
+        own = _Templates(self._centre(problem, kernel), kernel) if _plain(problem) else None
+        share = 2.0**-49
+        if problem.value_range is None:
+            share = 16 * (problem.taps + 8) * 2.0**-53
+        wanted = np.array(self.errors), share, max(self.off, 2.0**-1000)
+
+        def of_image(image: Tensor) -> Tensor:
+            if own is not None:
+                sums = window_sums(image)
+                run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=True)
+                if run:
+                    return self._scores(run, wanted, problem, image, own, sums)
+            distances = 1 - self.bind(metric, problem, kernel, weight)(image).double()
+            alike: Tensor | float = 0.0
+            if self.backend.alike is not None and problem.value_range is None:
+                alike = self.backend.alike(metric, problem, image, kernel, weight)
+            error = self.error(metric, problem, image, kernel, weight, alike)
+            # Twice, as distances in float64 err, too. Where no bound is known, windows are looked
+            # at.
+            bounds = (distances - 2 * error).clamp(-1, 2)
+            bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
+            return torch.cat([bounds, distances], 1).to(self.score.dtype)
+
+        return of_image
 
     def _scores(
         self,
@@ -116,14 +124,11 @@ class _Adapted:
         wanted: tuple[object, ...],
         problem: Problem,
         image: Tensor,
-        kernel: Tensor,
+        templates: _Templates,
         sums: Tensor,
     ) -> Tensor:
         """Run a kernel on some rows at a time, whose moments stay in the cache."""
         rows, cols = problem.map_size
-        centre = self._centre(problem, kernel)
-        own = kernel.double() - centre
-        templates, kk = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
         total, rounding = float(problem.taps), rounding_of(problem)
         maps = 2 * problem.templates if self.errors else problem.templates
         output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.working)
@@ -134,8 +139,9 @@ class _Adapted:
             count = min(together, rows - first)
             height = (count - 1) * problem.stride[0] + problem.extent[0]
             part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
-            windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
-            moments = windows[:, 0].numpy(), pp.numpy(), templates, kk, total, rounding
+            windows, pp = _box_moments(part, image[:, :, top : top + height], templates.centre)
+            own = templates.sums, templates.squares
+            moments = windows[:, 0].numpy(), pp.numpy(), *own, total, rounding
             run(given, *moments, self.range, *wanted, output.numpy(), first)
         return output.to(self.score.dtype)
 
@@ -284,72 +290,18 @@ class _Adapted:
         return p, pp
 
 
+class _Templates:
+    """Moments of templates around a centre: Σk of each channel, (N, C), and Σk², (N,)."""
+
+    def __init__(self, centre: Tensor | int, kernel: Tensor) -> None:
+        own = kernel.double() - centre
+        self.centre = centre
+        self.sums, self.squares = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
+
+
 def _scale(image: Tensor) -> float:
     """Return a number of the size of the image's."""
     return float(image.detach().double().abs().nan_to_num(0, 0, 0).max()) or 1.0
-
-
-def normalised(
-    statistic: Statistic, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Turn floats into float64, centred and scaled where that is all the same to a statistic.
-
-    Sums then neither cancel nor overflow, however far the means of image and template are apart.
-    Returns the templates, (N, C, h, w), and what turns pixels. Means and sizes are constants to
-    autograd, as the similarity doesn't depend on them. An image's are those of some rows.
-    """
-    turned, middle = kernel.double(), image.new_zeros((1, 1, 1), dtype=torch.float64)
-    if not statistic.scalable:
-        return turned, Tensor.double
-    sample = image[:, :, :: 1 + image.numel() // SAMPLE]
-    if statistic.invariant:
-        middle = _mean(sample, (0, 2, 3))[0]
-        turned = turned - _mean(kernel, (2, 3), weight)
-    # Squares in float64 may overflow or underflow, those of other dtypes don't.
-    unit = _unit(image if image.dtype is torch.float64 else sample, problem)
-    turn = _turned if jit.usable(problem) else _turned_by_torch
-    return turned * _unit(kernel, problem), partial(turn, middle=middle, unit=unit)
-
-
-def _turned_by_torch(pixels: Tensor, middle: Tensor, unit: float | Tensor) -> Tensor:
-    """Return (pixels − middle)·unit in float64."""
-    return (pixels - middle) * unit
-
-
-def _turned(pixels: Tensor, middle: Tensor, unit: Any) -> Tensor:
-    """Return the same, without torch's threads, which would keep those of kernels from theirs."""
-    given = pixels.to(torch.promote_types(pixels.dtype, torch.float32)).numpy()
-    result, centre = np.empty(given.shape), middle.numpy()
-
-    def turn(first: int, last: int) -> None:
-        rows = result[:, :, first:last]
-        np.subtract(given[:, :, first:last], centre, out=rows)
-        if unit != 1:
-            rows *= unit
-
-    threads.share(turn, given.shape[2], 20 * given.size)
-    return torch.from_numpy(result)
-
-
-def _mean(values: Tensor, axes: tuple[int, ...], weight: Tensor | None = None) -> Tensor:
-    """Return the mean of the finite values over some axes in float64, 0 where it isn't finite."""
-    values = values.detach().double()
-    counts = values.isfinite().double()
-    counts = counts if weight is None else counts * weight
-    total = (counts * values.nan_to_num(0, 0, 0)).sum(axes, keepdim=True)
-    return (total / counts.sum(axes, keepdim=True)).nan_to_num(0, 0, 0)
-
-
-def _unit(values: Tensor, problem: Problem) -> float | Tensor:
-    """Return a power of 2 by which values are to be multiplied to be about 1 at most."""
-    if not values.numel():
-        return 1.0
-    if jit.usable(problem):
-        peak = max(map(abs, finite_range(values)))
-        return 2.0 ** -max(-1000, math.frexp(peak)[1])
-    largest = values.detach().double().nan_to_num(0, 0, 0).abs().amax()
-    exponent = largest.frexp().exponent.clamp(min=-1000)
-    return torch.ones_like(largest).ldexp(-exponent)
 
 
 def rounding_of(problem: Problem) -> float:

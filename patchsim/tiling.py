@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from threading import Lock
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from patchsim import options, threads
-from patchsim.backends.base import Backend, WindowFunction, Work
+from patchsim.backends.base import Backend, Bind, OfImage, Work
 from patchsim.kernels import jit
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem
@@ -27,83 +27,156 @@ from patchsim.tile_gradients import Tile, mapped
 #: Bytes for each number that is prepared: those of float64, and of the steps to it.
 PREPARED = 48
 
-#: What is done to the image, if anything; the window function; and what is done to its sums.
-Steps = tuple[Callable[[Tensor], Tensor] | None, WindowFunction, Callable[[Tensor], Tensor]]
+#: Images, rows and columns of windows.
+Size = tuple[int, int, int]
+
+#: Pixels as they are given -> as they are compared.
+Prepare = Callable[[Tensor], Tensor]
 
 
-def run(
-    steps: Steps,
-    backend: Backend,
-    metric: Metric,
-    problem: Problem,
-    tensors: tuple[Tensor, Tensor, Tensor | None],
-    memory: int,
-    into: Tensor | None = None,
-) -> Tensor:
-    """Compute ``finish(function(prepare(image), ...))`` over the tiles that `backend` needs.
+@dataclass(frozen=True)
+class Steps:
+    """What is computed of an image.
 
-    `tensors` are image (B, C, H, W), kernel (N, C', h, w) and weight (N, C', h, w) or None, where
-    C' channels are prepared of C. `memory` are the bytes to stay within. Returns the map,
-    (B, N, Ho, Wo), or as many maps as there are of a tile; puts it `into` a tensor if there is one.
+    Attributes
+    ----------
+    prepares : callable, optional
+        image -> what is done to each part of it first.
+    bind : Bind
+        Makes the sums over windows of prepared images.
+    finish : callable
+        What is done to the sums, (B, N, Ho, Wo), of which there may then be more.
     """
-    (prepare, function, finish), (image, kernel, weight) = steps, tensors
-    if problem.batch == 0:
-        return finish(kernel.new_empty((0, problem.templates, *problem.map_size)))
-    size, together = _tiling(backend, metric, problem, memory, threads.count_threads())
-    # What a backend keeps for all tiles, it keeps for an object of this call's own.
-    own = _values(kernel, problem)
-    kernel = own.view(kernel.shape) if backend.prepare else own
 
-    def compute(patch: Tensor, kernel: Tensor, part: Problem) -> Tensor:
-        values = _values(prepare(patch) if prepare else patch, problem)
-        return finish(function(metric, part, values, kernel, weight))
+    prepares: Callable[[Tensor], Prepare] | None
+    bind: Bind
+    finish: Callable[[Tensor], Tensor]
 
-    if together == 0 and into is None:
-        return compute(image, kernel, problem)
-    if size == (problem.batch, *problem.map_size) and into is None:
-        patch = _cut(image, problem, _whole(problem))
-        return compute(patch, kernel, _part(problem, *size))
-    if problem.transformed or (problem.grad and torch.compiler.is_compiling()):
-        cut = partial(_cut, image, problem)
-        return _joined(lambda tile, part: compute(cut(tile), kernel, part), problem, size)
-    if problem.grad and torch.is_grad_enabled():
+
+class Tiles:
+    """Computes maps of images of one size, with templates bound once.
+
+    Parameters
+    ----------
+    steps : Steps
+    backend : Backend
+        Whose needs decide the size of tiles.
+    metric, problem : Metric, Problem
+    kernel : Tensor, shape (N, C', h, w)
+        C' channels are prepared of an image's C.
+    weight : Tensor, shape (N, C', h, w), optional
+    memory : int
+        Bytes to stay within.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        backend: Backend,
+        metric: Metric,
+        problem: Problem,
+        kernel: Tensor,
+        weight: Tensor | None,
+        memory: int,
+    ) -> None:
+        self._steps, self._metric, self._problem = steps, metric, problem
+        self._kernel = _values(kernel, problem)
+        self._weight = None if weight is None else _values(weight, problem)
+        self._size, self._together = (0, 0, 0), 0
+        #: A tile as large as the map; one whose image is taken as it lies.
+        self._whole = self._as_it_lies = False
+        self._bound: dict[Problem, OfImage] = {}
+        if problem.batch:
+            count = threads.count_threads()
+            self._size, self._together = _tiling(backend, metric, problem, memory, count)
+            self._whole = self._size == (problem.batch, *problem.map_size)
+            self._as_it_lies = self._together == 0
+        if self._as_it_lies:
+            self._alone = self._sums(problem)
+
+    def __call__(self, image: Tensor, into: Tensor | None = None) -> Tensor:
+        """Compute the map, (B, N, Ho, Wo), or as many as are finished, of an image (B, C, H, W).
+
+        It is put `into` a tensor if there is one.
+        """
+        problem, steps = self._problem, self._steps
+        if problem.batch == 0:
+            return steps.finish(self._kernel.new_empty((0, problem.templates, *problem.map_size)))
+        prepare = steps.prepares(image) if steps.prepares else None
+        if into is None and self._as_it_lies:
+            values = image if prepare is None else prepare(image)
+            return steps.finish(self._alone(_values(values, problem)))
+        if into is None and self._whole:
+            part = _part(problem, *self._size)
+            return self._compute(_cut(image, problem, _whole(problem)), prepare, self._sums(part))
+        if problem.transformed or (problem.grad and torch.compiler.is_compiling()):
+            return self._joined(image, prepare)
+        if problem.grad and torch.is_grad_enabled():
+            return self._differentiable(image, prepare)
+        return self._filled(image, prepare, into)
+
+    def _sums(self, part: Problem) -> OfImage:
+        """Bind the templates, once."""
+        if part not in self._bound:
+            bind = self._steps.bind
+            self._bound[part] = bind(self._metric, part, self._kernel, self._weight)
+        return self._bound[part]
+
+    def _compute(self, patch: Tensor, prepare: Prepare | None, sums: OfImage) -> Tensor:
+        values = patch if prepare is None else prepare(patch)
+        return self._steps.finish(sums(_values(values, self._problem)))
+
+    def _filled(self, image: Tensor, prepare: Prepare | None, into: Tensor | None) -> Tensor:
+        """Fill a map with tiles, several at a time."""
+        problem, lock = self._problem, Lock()
+        inference = torch.is_inference_mode_enabled()
+        output = [] if into is None else [into]
+        # Before threads begin: at Python they would hold each other up.
+        bound = {own: self._sums(_part(problem, *own)) for own in _shapes(problem, self._size)}
+
+        def fill(tile: Tile) -> None:
+            sums = bound[_lengths(tile)]
+            with torch.inference_mode(inference), torch.set_grad_enabled(False):
+                piece = self._compute(_cut(image, problem, tile), prepare, sums)
+            with lock:
+                if not output:
+                    shape = problem.batch, piece.shape[1], *problem.map_size
+                    output.append(piece.new_empty(shape))
+            output[0][tile[0], :, tile[1], tile[2]] = piece
+
+        threads.each(fill, _tiles(problem, self._size), self._together)
+        return output[0]
+
+    def _differentiable(self, image: Tensor, prepare: Prepare | None) -> Tensor:
+        """Compute a map whose gradient is computed tile by tile, too."""
+        problem, steps = self._problem, self._steps
 
         def of_tile(patch: Tensor, kernel: Tensor, tile: Tile) -> Tensor:
             missing = _place(problem, tile)[1]
             patch = torch.nn.functional.pad(patch, missing) if any(missing) else patch
-            return compute(patch, kernel, _part(problem, *_lengths(tile)))
+            part = _part(problem, *_lengths(tile))
+            sums = steps.bind(self._metric, part, kernel, self._weight)
+            return self._compute(patch, prepare, sums)
 
-        places = [(tile, _place(problem, tile)[0]) for tile in _tiles(problem, size)]
-        return mapped(of_tile, places, image, kernel, problem.map_size)
-    inference, lock = torch.is_inference_mode_enabled(), Lock()
-    output = [] if into is None else [into]
+        places = [(tile, _place(problem, tile)[0]) for tile in _tiles(problem, self._size)]
+        return mapped(of_tile, places, image, self._kernel, problem.map_size)
 
-    def fill(tile: Tile) -> None:
-        part = _part(problem, *_lengths(tile))
-        _prepare(backend, metric, part, kernel, lock)
-        with torch.inference_mode(inference), torch.set_grad_enabled(False):
-            piece = compute(_cut(image, problem, tile), kernel, part)
-        with lock:
-            if not output:
-                shape = problem.batch, piece.shape[1], *problem.map_size
-                output.append(piece.new_empty(shape))
-        output[0][tile[0], :, tile[1], tile[2]] = piece
-
-    threads.each(fill, _tiles(problem, size), together)
-    return output[0]
-
-
-def _prepare(
-    backend: Backend,
-    metric: Metric,
-    problem: Problem,
-    kernel: Tensor,
-    lock: AbstractContextManager[bool],
-) -> None:
-    """Let one thread prepare while others wait: at Python they would hold each other up."""
-    if backend.prepare:
-        with lock:
-            backend.prepare(metric, problem, kernel)
+    def _joined(self, image: Tensor, prepare: Prepare | None) -> Tensor:
+        """Compute tiles and put them together, without writing into a map: see `Problem`."""
+        problem, size = self._problem, self._size
+        pieces = [
+            self._compute(
+                _cut(image, problem, tile), prepare, self._sums(_part(problem, *_lengths(tile)))
+            )
+            for tile in _tiles(problem, size)
+        ]
+        lengths = zip((problem.batch, *problem.map_size), size, strict=True)
+        counts = [-(-n // step) for n, step in lengths]
+        for dim, count in zip((3, 2, 0), reversed(counts), strict=True):
+            together = range(0, len(pieces), count)
+            pieces = [torch.cat(pieces[first : first + count], dim) for first in together]
+        [whole] = pieces
+        return whole
 
 
 def _side_by_side(backend: Backend, problem: Problem) -> bool:
@@ -115,9 +188,7 @@ def _side_by_side(backend: Backend, problem: Problem) -> bool:
     return backend.parallel and jit.usable(problem)
 
 
-def tile_size(
-    backend: Backend, metric: Metric, problem: Problem, max_memory: int
-) -> tuple[int, int, int]:
+def tile_size(backend: Backend, metric: Metric, problem: Problem, max_memory: int) -> Size:
     """Choose how many images, rows and columns of windows a tile has: see `_tiling`."""
     size, _ = _tiling(backend, metric, problem, max_memory, threads.count_threads())
     return size
@@ -130,7 +201,7 @@ FEWEST = 2**14
 @lru_cache(maxsize=512)
 def _tiling(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int, count: int
-) -> tuple[tuple[int, int, int], int]:
+) -> tuple[Size, int]:
     """Choose the size of tiles, and how many of them so many threads compute at a time.
 
     0 if one is the whole, whose image is taken as it lies.
@@ -147,7 +218,7 @@ def _tiling(
 
 def _fitting(
     backend: Backend, metric: Metric, problem: Problem, max_memory: int, together: int
-) -> tuple[int, int, int]:
+) -> Size:
     """Halve the batch, then the rows, then the columns until so many tiles fit the memory budget.
 
     And until one has no more windows than the backend wishes for.
@@ -177,7 +248,7 @@ def _fitting(
     return batch, rows, cols
 
 
-def _needed(backend: Backend, metric: Metric, problem: Problem, size: tuple[int, int, int]) -> int:
+def _needed(backend: Backend, metric: Metric, problem: Problem, size: Size) -> int:
     """Estimate the memory of a tile: what the backend takes, and what is made for it.
 
     That is the tile's image, if it is completed with zeros, converted or prepared.
@@ -206,9 +277,9 @@ def pieces(
     metric: Metric,
     problem: Problem,
     image: Tensor,
-    prepare: Callable[[Tensor], Tensor] | None,
+    prepare: Prepare | None,
 ) -> Iterator[tuple[Tile, Problem, Tensor]]:
-    """Yield the tiles that `run` computes, their problems and their images."""
+    """Yield the tiles that a map is computed of, their problems and their images."""
     size = tile_size(backend, metric, problem, options.max_memory)
     for tile in _tiles(problem, size):
         if tile == _whole(problem) and _as_it_lies(problem):
@@ -219,10 +290,16 @@ def pieces(
 
 
 def parts(backend: Backend, metric: Metric, problem: Problem) -> tuple[Problem, ...]:
-    """List the problems of the tiles that `run` computes, each once."""
+    """List the problems of the tiles that a map is computed of, each once."""
     size = tile_size(backend, metric, problem, options.max_memory)
-    shapes = {_lengths(tile) for tile in _tiles(problem, size)}
-    return tuple(_part(problem, *shape) for shape in sorted(shapes))
+    return tuple(_part(problem, *shape) for shape in _shapes(problem, size))
+
+
+def _shapes(problem: Problem, size: Size) -> list[Size]:
+    """List the shapes of tiles, each once: those of that size, and what is left at the ends."""
+    lengths = zip((problem.batch, *problem.map_size), size, strict=True)
+    batches, rows, cols = (sorted({min(step, n), n % step or step}) for n, step in lengths)
+    return list(product(batches, rows, cols))
 
 
 def refusals(backend: Backend, metric: Metric, problem: Problem) -> list[str]:
@@ -266,7 +343,7 @@ def _whole(problem: Problem) -> Tile:
     return slice(0, problem.batch), slice(0, rows), slice(0, cols)
 
 
-def _tiles(problem: Problem, size: tuple[int, int, int]) -> Iterator[Tile]:
+def _tiles(problem: Problem, size: Size) -> Iterator[Tile]:
     lengths = (problem.batch, *problem.map_size)
     ranges = (
         [slice(start, min(start + step, length)) for start in range(0, length, step)]
@@ -275,25 +352,9 @@ def _tiles(problem: Problem, size: tuple[int, int, int]) -> Iterator[Tile]:
     yield from product(*ranges)
 
 
-def _lengths(tile: Tile) -> tuple[int, int, int]:
+def _lengths(tile: Tile) -> Size:
     batch, rows, cols = (s.stop - s.start for s in tile)
     return batch, rows, cols
-
-
-def _joined(
-    compute: Callable[[Tile, Problem], Tensor], problem: Problem, size: tuple[int, int, int]
-) -> Tensor:
-    """Compute tiles and put them together, without writing into a map: see `Problem`."""
-    tiles = _tiles(problem, size)
-    pieces = [compute(tile, _part(problem, *_lengths(tile))) for tile in tiles]
-    counts = [
-        -(-n // step) for n, step in zip((problem.batch, *problem.map_size), size, strict=True)
-    ]
-    for dim, count in zip((3, 2, 0), reversed(counts), strict=True):
-        together = range(0, len(pieces), count)
-        pieces = [torch.cat(pieces[first : first + count], dim) for first in together]
-    [whole] = pieces
-    return whole
 
 
 def _cut(image: Tensor, problem: Problem, tile: Tile) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from patchsim.ambient import plain
-from patchsim.backends.base import WindowFunction
+from patchsim.backends.base import Bind, OfImage
 from patchsim.bounds import finite
 from patchsim.metrics.base import Metric
 from patchsim.problem import Problem, Weighting, check_dense
@@ -25,8 +25,7 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
     Returns
     -------
     Tensor, shape (N, C, h, w)
-        In the precision that sums are computed in: float32 for images of at most that, else
-        float64. A constant, whether or not the given one requires a gradient.
+        In float64. A constant, whether or not the given one requires a gradient.
     "mask" or "real"
         Whether all weights are 0 or 1.
     """
@@ -41,8 +40,7 @@ def read_weight(weight: Tensor, kernel: Tensor) -> tuple[Tensor, Weighting]:
             f"`weight` is on {weight.device} and `kernel` is on {kernel.device}; "
             "move one with .to()"
         )
-    narrow = kernel.is_floating_point() and kernel.dtype is not torch.float64
-    expanded = _expand(weight.detach().to(torch.float32 if narrow else torch.float64), kernel)
+    expanded = _expand(weight.detach().double(), kernel)
     lowest, highest = (float(bound) for bound in expanded.aminmax())
     if not (lowest >= 0 and highest < float("inf")):
         raise ValueError(
@@ -77,26 +75,39 @@ def total_weight(weight: Tensor) -> Tensor:
 
 
 def without_uncounted(kernel: Tensor, weight: Tensor) -> Tensor:
-    """Replace NaN and inf in templates by 0 where they don't count."""
-    return torch.where((weight == 0) & ~kernel.isfinite(), 0, kernel)
+    """Replace floats of templates that don't count by the mean of those of the channel that do.
+
+    Whatever they are, sums are then centred on what counts, and don't cancel.
+    """
+    counts = weight > 0
+    own = torch.where(counts, kernel.detach().double(), 0).sum((2, 3), keepdim=True)
+    mean = (own / counts.sum((2, 3), keepdim=True)).nan_to_num(0, 0, 0)
+    return torch.where(counts, kernel, mean.to(kernel.dtype))
 
 
-def sparing(function: WindowFunction) -> WindowFunction:
+def sparing(bind: Bind) -> Bind:
     """Let NaN and inf in images of floats spoil only the windows in which their weight isn't 0."""
 
-    def run(
-        metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
-    ) -> Tensor:
-        unread = problem.transformed or torch.compiler.is_compiling()
-        if weight is None or (not unread and finite(image)):
-            return function(metric, problem, image, kernel, weight)
-        values = torch.where(image.isfinite(), image, 0)
-        maps = function(metric, problem, values, kernel, weight)
-        # There may be several maps of each template: see `patchsim.moments`.
-        holes = spoiled(problem, image, weight)
-        return maps.masked_fill(holes.repeat(1, maps.shape[1] // holes.shape[1], 1, 1), torch.nan)
+    def bind_sparing(
+        metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
+    ) -> OfImage:
+        assert weight is not None
+        function = bind(metric, problem, kernel, weight)
 
-    return run
+        def of_image(image: Tensor) -> Tensor:
+            unread = problem.transformed or torch.compiler.is_compiling()
+            if not unread and finite(image):
+                return function(image)
+            maps = function(torch.where(image.isfinite(), image, 0))
+            # There may be several maps of each template: see `patchsim.moments`.
+            holes = spoiled(problem, image, weight)
+            return maps.masked_fill(
+                holes.repeat(1, maps.shape[1] // holes.shape[1], 1, 1), torch.nan
+            )
+
+        return of_image
+
+    return bind_sparing
 
 
 def spoiled(problem: Problem, image: Tensor, weight: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
     python tests/fuzz.py --maps 100000 --searches 10000 --seed 0 --seconds 600 --processes 2
 
 Each problem is drawn from the seed and its number alone, so that one that fails is run again by
-the command that is printed. ``--leave-out`` names kinds of fault that are known
-(``fuzzing/draws.py`` lists them).
+the command that is printed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -28,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import torch
-from fuzzing import draws, maps, searches
+from fuzzing import maps, searches
 
 import patchsim
 
@@ -73,23 +72,23 @@ class Report:
         return "\n".join(lines)
 
 
-def problem(kind: Kind, seed: int, number: int, out: Collection[str]) -> Any:
+def problem(kind: Kind, seed: int, number: int) -> Any:
     """Draw one problem."""
     rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
-    return KINDS[kind].draw(rng, out)
+    return KINDS[kind].draw(rng)
 
 
-def run_one(kind: Kind, seed: int, number: int, out: Collection[str], report: Report) -> None:
+def run_one(kind: Kind, seed: int, number: int, report: Report) -> None:
     """Draw and check one problem, and report it."""
     begun, case = time.perf_counter(), None
     try:
-        case = problem(kind, seed, number, out)
-        ran, refused = KINDS[kind].check(case, out)
+        case = problem(kind, seed, number)
+        ran, refused = KINDS[kind].check(case)
         report.ran[kind] += ran
         report.refused[kind] += refused
     except Exception as error:  # whatever is raised is a finding
         report.ran[kind] += 1
-        _note(report, error, f"{_command(kind, seed, number, out)}\n    {case}")
+        _note(report, error, f"{_command(kind, seed, number)}\n    {case}")
     report.problems[kind] += 1
     taken = time.perf_counter() - begun
     report.slowest = sorted([*report.slowest, (taken, f"{kind} {number}")], reverse=True)[:10]
@@ -108,15 +107,13 @@ def _note(report: Report, error: Exception, text: str) -> None:
         examples.append(f"  {message[:500]}\n    {text}")
 
 
-def _command(kind: Kind, seed: int, number: int, out: Collection[str]) -> str:
-    left_out = f" --leave-out {','.join(sorted(out))!r}" if out else ""
-    return f"python tests/fuzz.py --seed {seed} --{kind} {number}{left_out}"
+def _command(kind: Kind, seed: int, number: int) -> str:
+    return f"python tests/fuzz.py --seed {seed} --{kind} {number}"
 
 
 def run(
     counts: dict[Kind, int],
     seed: int,
-    out: Collection[str] = (),
     seconds: float = float("inf"),
     share: tuple[int, int] = (0, 1),
 ) -> Report:
@@ -130,7 +127,7 @@ def run(
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for kind, number in _in_turn(counts, report, share):
-                run_one(kind, seed, number, out, report)
+                run_one(kind, seed, number, report)
                 report.seconds = time.perf_counter() - begun
                 if report.seconds > seconds:
                     break
@@ -163,28 +160,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--map", type=int, help="run this problem alone")
     parser.add_argument("--search", type=int, help="run this problem alone")
-    parser.add_argument(
-        "--leave-out", default="", help=f"kinds of known fault, or all: {', '.join(draws.KNOWN)}"
-    )
     return parser.parse_args()
-
-
-def _left_out(text: str) -> frozenset[str]:
-    names = draws.KNOWN if text == "all" else [name for name in text.split(",") if name]
-    unknown = set(names) - set(draws.KNOWN)
-    if unknown:
-        raise SystemExit(f"--leave-out: no kind {', '.join(sorted(unknown))}")
-    return frozenset(names)
 
 
 def main() -> int:
     given = _arguments()
-    out = _left_out(given.leave_out)
     for kind in KINDS:
         number = getattr(given, kind)
         if number is not None:
-            case = problem(kind, given.seed, number, out)
-            sys.stdout.write(f"{case}\n{KINDS[kind].check(case, out)}\n")
+            case = problem(kind, given.seed, number)
+            sys.stdout.write(f"{case}\n{KINDS[kind].check(case)}\n")
             return 0
     count = given.processes
     counts: dict[Kind, int] = {
@@ -194,8 +179,7 @@ def main() -> int:
     report = Report()
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         shares = [
-            pool.submit(run, counts, given.seed, out, given.seconds, (i, count))
-            for i in range(count)
+            pool.submit(run, counts, given.seed, given.seconds, (i, count)) for i in range(count)
         ]
         for future in shares:
             report.add(future.result())

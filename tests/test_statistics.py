@@ -274,3 +274,16 @@ def test_any_memory_format_will_do(name):
         found = patchsim.similarity(*tensors, name, backend=backend)
         bound = patchsim.error_bound(image, kernel, name, backend)
         assert bool(((found - plain).abs() <= 2 * bound).all()), backend
+
+
+@pytest.mark.parametrize("backend", ["unfold", "fft", "fused"])
+def test_ssim_of_huge_values_is_that_of_small_ones(backend):
+    """A ratio times a ratio isn't one of products, which overflow."""
+    generator, scale = torch.Generator().manual_seed(5), 2.0**260
+    image = torch.rand(1, 20, 20, dtype=torch.float64, generator=generator)
+    kernel = image[:, 4:8, 6:12] + 0.1
+    arguments = {"metric": "ssim", "backend": backend}
+    small = patchsim.similarity(image, kernel, data_range=2.0**-15, **arguments)
+    given = scale * image, scale * kernel
+    large = patchsim.similarity(*given, data_range=scale * 2.0**-15, **arguments)
+    assert (large - small).abs().max() < 1e-12

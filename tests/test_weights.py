@@ -46,3 +46,32 @@ def test_a_match_under_holes_without_weight_is_found(metric):
     image[0, 4, 6], kernel[:, 0, 0] = torch.nan, torch.inf
     [match] = patchsim.find(image, kernel, metric, weight=weight)
     assert (match.y, match.x, match.score) == (4, 5, 1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_lies_under_a_mask_costs_no_precision(metric):
+    image, kernel, weight = _case(3 if metric == "hsv" else 2)
+    hiding = torch.where(weight > 0, kernel, 1e6)
+    for variant in patchsim.variants():
+        if variant.metric != metric or variant.backend == "lowrank":  # its range is the image's
+            continue
+        plain, found = (variant(image, own, weight=weight) for own in (kernel, hiding))
+        bound = patchsim.error_bound(image, kernel, metric, variant.backend, weight=weight)
+        assert ((found - plain).abs() <= 2 * bound).all(), variant
+    [match] = patchsim.find(image, hiding, metric, weight=weight)
+    assert (match.y, match.x, match.score) == (4, 5, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_know_that_what_is_prepared_is_centred_later(seed):
+    """Of two black pixels nothing cancels but what they are centred by."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.zeros(3, 8, 9, dtype=torch.uint8)
+    kernel = torch.randint(256, (9, 3, 7, 8), dtype=torch.uint8, generator=generator)
+    kernel[..., 2:] = 0
+    weight = torch.rand(7, 8, generator=generator) * (torch.arange(8) >= 2)
+    for backend in ("conv2d", "fft"):
+        arguments = {"weight": weight, "backend": backend, "reduction": "sum"}
+        found = patchsim.distance(image, kernel, "hsv", **arguments)
+        bound = patchsim.error_bound(image, kernel, "hsv", **arguments)
+        assert (found <= bound).all()

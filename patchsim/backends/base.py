@@ -18,6 +18,12 @@ from patchsim.sums.box import Array
 #: ``problem.value_dtype``.
 WindowFunction = Callable[[Metric, Problem, Tensor, Tensor, Tensor | None], Tensor]
 
+#: image -> the same of it, for templates that it knows.
+OfImage = Callable[[Tensor], Tensor]
+
+#: (metric, problem, kernel, weight) -> what computes with these, prepared once for many images.
+Bind = Callable[[Metric, Problem, Tensor, Tensor | None], OfImage]
+
 
 #: Nanoseconds of a step and of an operation.
 Rate = tuple[float, float]
@@ -65,8 +71,8 @@ class Backend:
         measured them on one machine (2 cores with AVX-512). Plans depend on their ratios only.
     windows : callable, optional
         (problem, metric) -> the number of windows beyond which larger tiles make it slower.
-    prepare : callable, optional
-        (metric, problem, kernel) -> None. What tiles share is made by it, before any is computed.
+    bind : Bind, optional
+        Prepares templates once for many images, each of which it then computes as `run` does.
     parallel : bool
         Whether it is faster to compute several tiles at a time on a CPU, each on one thread.
     approximate : bool
@@ -91,7 +97,7 @@ class Backend:
     memory: str
     rates: Mapping[str, Rate]
     windows: Callable[[Problem, Metric], int] | None = None
-    prepare: Callable[[Metric, Problem, Tensor], None] | None = None
+    bind: Bind | None = None
     parallel: bool = False
     approximate: bool = False
     differentiable: bool = True
@@ -99,6 +105,14 @@ class Backend:
     alike: WindowFunction | None = None
 
     def bound(
+        self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
+    ) -> OfImage:
+        """Return what sums over windows of images, with templates prepared if it can."""
+        if self.bind is not None:
+            return self.bind(metric, problem, kernel, weight)
+        return bound_to(self.run, metric, problem, kernel, weight)
+
+    def whole_error(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
     ) -> Tensor:
         """Bound the sums' error in one go: `error`, and what is `alike`."""
@@ -106,3 +120,18 @@ class Backend:
         if self.alike is None:
             return error
         return error + self.alike(metric, problem, image, kernel, weight)
+
+
+def bound_to(
+    function: WindowFunction,
+    metric: Metric,
+    problem: Problem,
+    kernel: Tensor,
+    weight: Tensor | None,
+) -> OfImage:
+    """Return a window function of images alone, that prepares nothing."""
+
+    def of_image(image: Tensor) -> Tensor:
+        return function(metric, problem, image, kernel, weight)
+
+    return of_image

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from patchsim import bounds, threads
-from patchsim.backends.base import Backend, Work
+from patchsim.backends.base import Backend, OfImage, Work
 from patchsim.bounds import Flat
 from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
@@ -35,9 +35,18 @@ def run(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
     """Sum the metric's expansion: tile by tile on CPUs, else with one transform."""
+    return bind(metric, problem, kernel, weight)(image)
+
+
+def bind(metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None) -> OfImage:
+    """Prepare the spectra of templates, where there are tiles."""
     if overlap_save.can(metric, problem) and _rounds_well(metric, problem, kernel):
-        return overlap_save.window_sums(metric, problem, image, kernel)
-    return algebra.window_sums(metric, problem, image, kernel, weight, correlate)
+        return overlap_save.bind(metric, problem, kernel)
+
+    def of_image(image: Tensor) -> Tensor:
+        return algebra.window_sums(metric, problem, image, kernel, weight, correlate)
+
+    return of_image
 
 
 def _rounds_well(metric: Metric, problem: Problem, kernel: Tensor) -> bool:
@@ -366,7 +375,7 @@ FFT = Backend(
         "int16": (1000, 0.026),
     },
     windows=_windows,
-    prepare=overlap_save.prepare,
+    bind=bind,
     parallel=True,
     flat=flat,
     alike=alike,

@@ -114,17 +114,13 @@ _BOUND = """
 
 @cache
 def kernel(
-    statistic: Statistic,
-    sums: torch.dtype,
-    output: torch.dtype,
-    *,
-    bound: bool,
-    strict: bool = False,
+    statistic: Statistic, sums: torch.dtype, output: torch.dtype, *, bound: bool
 ) -> Kernel | None:
     """Compile a statistic of sums of one dtype, without weights; None where it isn't known how.
 
     Numba must be able to, and nothing that its function refers to may change. It gives scores, or
-    lower bounds on distances. For `strict` see `patchsim.kernels.jit.compiled`.
+    lower bounds on distances. Operations are as they are written: a ratio times a ratio, as one of
+    products, may overflow.
     """
     import numba
     from numba import types
@@ -160,7 +156,7 @@ def kernel(
         finish=finish.strip(),
     )
     try:
-        return jit.compiled(source, [types.void(*arguments)], functions, key, strict=strict)
+        return jit.compiled(source, [types.void(*arguments)], functions, key, strict=True)
     except numba.core.errors.NumbaError:  # written with other functions
         return None
 

@@ -213,7 +213,7 @@ class Statistic:
     similarity : callable
         Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
         it also becomes a kernel, unless it refers to objects that may change; it must compute the
-        same at any time.
+        same at any time, and when image, template and data range are multiplied by one number.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
     scalable : bool

@@ -246,10 +246,14 @@ class _Image:
     ) -> None:
         self.image, self.entries, self.stride = image, entries, stride
         self.unit, self.memory = 1.0, options.max_memory
-        if image.dtype not in INTEGER_RANGES and _scalable(metric):
-            most = 200 if image.dtype is torch.float64 else 120  # which the dtype holds
+        own = METRICS.get(metric) if isinstance(metric, str) else metric
+        if image.dtype not in INTEGER_RANGES and _scalable(own):
+            freely = isinstance(own, Statistic) and own.scalable  # whatever the data range is
+            most = 120  # which float32 holds
+            if image.dtype is torch.float64:
+                most = 1000 if freely else 200
             self.unit = _unit([entry.kernel for entry in entries], most)
-            if self.unit != 1:
+            if self.unit != 1 and not freely:
                 data_range = self.unit * (1.0 if data_range is None else data_range)
         self.metric, self.more = metric, (data_range, backend)
         self.directs: list[Direct] = []
@@ -313,12 +317,11 @@ class _Image:
         return read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
 
 
-def _scalable(metric: str | AnyMetric) -> bool:
+def _scalable(metric: object) -> bool:
     """Tell whether a search stays the same when image, templates and data range are multiplied."""
-    own = METRICS.get(metric) if isinstance(metric, str) else metric
-    if isinstance(own, Statistic):
-        return own.scalable
-    return isinstance(own, Metric) and own.prepare is None and own.degree > 0
+    if isinstance(metric, Statistic):
+        return True
+    return isinstance(metric, Metric) and metric.prepare is None and metric.degree > 0
 
 
 def _unit(kernels: Sequence[Tensor], most: int) -> float:

@@ -8,6 +8,7 @@ its cache.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import product
 from typing import Any
@@ -43,35 +44,33 @@ def plain(problem: Problem) -> bool:
 
 
 def can(metric: Metric, problem: Problem) -> bool:
-    """Tell whether `window_sums` computes this."""
+    """Tell whether `bind` computes this."""
     simple = problem.weighting == "none" and problem.dilation == (1, 1)
     written = read(metric) is not None and definition(metric).positive
     return simple and plain(problem) and written
 
 
-def window_sums(metric: Metric, problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
-    """Sum an expansion over every window; never negative.
+def bind(metric: Metric, problem: Problem, kernel: Tensor) -> Callable[[Tensor], Tensor]:
+    """Prepare templates for sums of an expansion over every window; never negative.
 
     Parameters
     ----------
-    image, kernel : Tensor, shapes (B, C, H, W) and (N, C, h, w), of the problem's value dtype
-        What is made of a kernel is kept as long as the object lives.
+    kernel : Tensor, shape (N, C, h, w), of the problem's value dtype
 
     Returns
     -------
-    Tensor, shape (B, N, Ho, Wo)
-        For integers in float64, rounded to integers. Not finite where a window or the template
-        holds NaN or inf.
+    callable
+        (B, C, H, W), of the same dtype -> (B, N, Ho, Wo): for integers in float64, rounded to
+        integers. Not finite where a window or the template holds NaN or inf.
     """
-    templates = _templates(metric, problem, kernel)
-    centre, planes = templates.centre, Planes(image.detach(), (1, 1))
-    boxes = expression_sum(templates.terms.box, image.detach(), planes, centre, problem)
-    # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
-    # they would spoil all.
-    if problem.value_range is None and not finite(image):
-        middle = torch.from_numpy(centre)[:, None, None]
-        planes = Planes(torch.where(image.isfinite(), image, middle), (1, 1))
-    return _correlate(templates, problem, image.dtype, planes, boxes)
+    exact, terms = problem.value_range is not None, read(metric)
+    assert terms is not None
+    kernel = kernel.detach()
+    middle = algebra.middle(problem, kernel, metric)
+    dtype = torch.float64 if exact else problem.value_dtype
+    centre = factors.each_channel(middle, problem.channels, dtype)
+    constants, own = factors.read(terms.constant, terms.factors, kernel, centre)
+    return _Bound(problem, terms, centre, constants, own)
 
 
 def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
@@ -83,101 +82,76 @@ def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
         Of the same dtype, finite.
     """
     nothing = np.zeros(problem.channels, name_of(image.dtype))
-    templates = _Templates(_PRODUCT, nothing, nothing, kernel.detach().numpy())
-    return _correlate(templates, problem, image.dtype, Planes(image.detach(), (1, 1)))
+    bound = _Bound(problem, _PRODUCT, nothing, nothing, kernel.detach().numpy())
+    return bound.correlate(Planes(image.detach(), (1, 1)), image.dtype)
 
 
 #: p·k alone.
 _PRODUCT = Recipe("", (("p", "p", 1.0),), "0")
 
 
-class _Templates:
-    """What is made of templates, for all tiles of a call.
+class _Bound:
+    """Sums over windows of images, given what is made of templates.
 
     Attributes
     ----------
     terms : Recipe
     centre, constants : array, shapes (C,) and (N,)
         What pixels are centred by, and the sums of the terms without f.
-    factors : array, shape (N, R·C, rows, cols)
-        Those of the cross terms.
+    dtype : torch.dtype
+        In which sums are computed.
+    size : pair of int
+        Of the transforms.
+    spectra : array, shape (N, R·C, 2·L·M)
+        Of the factors of the cross terms.
     """
 
-    def __init__(self, terms: Recipe, centre: Array, constants: Array, factors: Array) -> None:
-        self.terms, self.centre, self.constants, self.factors = terms, centre, constants, factors
-        self._spectra: dict[Pair, Array] = {}
-
-    def spectra(self, size: Pair) -> Array:
-        """Transform them: (N, R·C, 2·L·M)."""
-        if size not in self._spectra:
-            self._spectra[size] = self._transformed(size)
-        return self._spectra[size]
-
-    def _transformed(self, size: Pair) -> Array:
-        templates, depth, rows, cols = self.factors.shape
-        planes = np.ascontiguousarray(self.factors.reshape(-1, rows, cols))
-        spectra = np.empty((templates * depth, 2 * math.prod(size)), planes.dtype)
-        dtype = dtype_of(planes)
-        run = partial(jit.spectra(dtype), planes, spectra, size, *_axes(size, dtype))
+    def __init__(
+        self, problem: Problem, terms: Recipe, centre: Array, constants: Array, factors: Array
+    ) -> None:
+        self.problem, self.terms, self.size = problem, terms, tile(problem)
+        self.centre, self.constants, self.dtype = centre, constants, dtype_of(factors)
+        self.axes = _axes(self.size, self.dtype)
+        templates, depth, rows, cols = factors.shape
+        planes = np.ascontiguousarray(factors.reshape(-1, rows, cols))
+        spectra = np.empty((templates * depth, 2 * math.prod(self.size)), planes.dtype)
+        run = partial(jit.spectra(self.dtype), planes, spectra, self.size, *self.axes)
         threads.share(run, len(planes), PER_BYTE * spectra.nbytes)
-        return spectra.reshape(templates, depth, -1)
+        self.spectra = spectra.reshape(templates, depth, -1)
 
+    def __call__(self, image: Tensor) -> Tensor:
+        """Sum over the windows of images: see `bind`."""
+        image = image.detach()
+        planes = Planes(image, (1, 1))
+        boxes = expression_sum(self.terms.box, image, planes, self.centre, self.problem)
+        # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
+        # they would spoil all.
+        if self.problem.value_range is None and not finite(image):
+            middle = torch.from_numpy(self.centre)[:, None, None]
+            planes = Planes(torch.where(image.isfinite(), image, middle), (1, 1))
+        return self.correlate(planes, image.dtype, boxes)
 
-def prepare(metric: Metric, problem: Problem, kernel: Tensor) -> None:
-    """Make of templates what tiles of a call will need."""
-    if can(metric, problem):
-        _templates(metric, problem, kernel).spectra(tile(problem))
+    def correlate(self, planes: Planes, pixels: torch.dtype, boxes: Array | None = None) -> Tensor:
+        """Correlate planes of `pixels`; add boxes and constants if there are boxes.
 
-
-def _templates(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
-    """Read templates, once for all tiles, which share the kernel: it carries what is made of it.
-
-    No lock is taken, which a process that is forked meanwhile would inherit. Threads that ask at
-    the same time may each make the same.
-    """
-    made: dict[Metric, _Templates] = vars(kernel).setdefault("_patchsim_templates", {})
-    if metric not in made:
-        made[metric] = _read(metric, problem, kernel.detach())
-    return made[metric]
-
-
-def _read(metric: Metric, problem: Problem, kernel: Tensor) -> _Templates:
-    exact, terms = problem.value_range is not None, read(metric)
-    assert terms is not None
-    middle = algebra.middle(problem, kernel, metric)
-    dtype = torch.float64 if exact else problem.value_dtype
-    centre = factors.each_channel(middle, problem.channels, dtype)
-    return _Templates(terms, centre, *factors.read(terms.constant, terms.factors, kernel, centre))
-
-
-def _correlate(
-    templates: _Templates,
-    problem: Problem,
-    pixels: torch.dtype,
-    planes: Planes,
-    boxes: Array | None = None,
-) -> Tensor:
-    """Correlate; add boxes and constants if there are boxes. The planes' numbers are `pixels`.
-
-    Two tiles are the real and the imaginary part of one complex signal: templates being real, so
-    are their results.
-    """
-    size, dtype = tile(problem), dtype_of(templates.factors)
-    spectra = templates.spectra(size)
-    sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
-    boxed = boxes is not None
-    exact = boxed and problem.value_range is not None
-    texts = tuple(text for text, _, _ in templates.terms.crosses)
-    run = jit.overlap_save(texts, pixels, dtype, exact=exact, boxed=boxed)
-    base = sums if boxes is None else boxes
-    arrays = templates.centre, spectra, base, templates.constants, sums
-    layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
-    grid = _grid(problem, size), _valid(problem, size), problem.stride
-    pairs = -(-tiles(problem, size) // 2)
-    run = partial(run, planes.flat, *arrays, *layout, *grid, *_axes(size, dtype))
-    points = pairs * math.prod(size) * (spectra.shape[1] + len(spectra))
-    threads.share(run, pairs, PER_BYTE * points * dtype.itemsize)
-    return torch.from_numpy(sums)
+        Two tiles are the real and the imaginary part of one complex signal: templates being real,
+        so are their results.
+        """
+        problem, size, spectra = self.problem, self.size, self.spectra
+        sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
+        boxed = boxes is not None
+        exact = boxed and problem.value_range is not None
+        texts = tuple(text for text, _, _ in self.terms.crosses)
+        run = jit.overlap_save(texts, pixels, self.dtype, exact=exact, boxed=boxed)
+        base = sums if boxes is None else boxes
+        arrays = self.centre, spectra, base, self.constants, sums
+        layout = (*planes.steps[:2], planes.pitch), problem.image_size, size
+        grid = _grid(problem, size), _valid(problem, size), problem.stride
+        pairs = -(-tiles(problem, size) // 2)
+        run = partial(run, planes.flat, *arrays, *layout, *grid, *self.axes)
+        points = pairs * math.prod(size) * (spectra.shape[1] + len(spectra))
+        threads.share(run, pairs, PER_BYTE * points * self.dtype.itemsize)
+        return torch.from_numpy(sums)
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,29 +24,6 @@ DTYPES = {
     torch.bfloat16: 7,
 }
 RANGES = {torch.bool: (0, 1), torch.uint8: (0, 255), torch.int16: (-32768, 32767)}
-
-#: Faults that are known; a run leaves out those it is told to.
-KNOWN = (
-    "halves",  # statistics of float16 and bfloat16
-    "means",  # ncc, zncc and ssim of float32 are far off where the bound says so, too
-    "above 2",  # bounds of scores in [-1, 1] above 2
-    "masked nan",  # NaN and inf where a weight is 0
-    "labels",  # hamming of labels above 2**24, or that aren't whole
-    "turns",  # hue and hsv of many turns
-    "range",  # a data_range so small that its inverse overflows
-    "flat",  # statistics in float64 of windows nearly flat, or near 1e-170
-    "domain",  # intersection of negative values, hsv beyond its range
-    "negative bits",  # views that torch negates lazily
-    "boxes",  # matches that reach beyond the image
-    "extreme searches",  # squares of sums that underflow or overflow
-    "empty batch",  # bounds of no images in other dtypes than float64
-    "intersection",  # rounding takes it above 1
-    "prepared sums",  # bounds of sums of hue and hsv that leave out what preparing rounds
-    "overhang",  # tiles of fft are counted without padding
-    "infinite mean",  # of rmse, under a finite bound
-    "levels",  # a NaN in one template leaves all without a bound
-    "one sum dtype",  # hue, hue_l1 and hsv sum halves in float32
-)
 
 
 def pick(rng: Rng, weights: dict[Any, float]) -> Any:
@@ -121,18 +98,16 @@ class Values:
     rng : Generator
     dtype : torch.dtype
     metric : str
-    out : container of str
-        Which of `KNOWN` to leave out.
     """
 
-    def __init__(self, rng: Rng, dtype: torch.dtype, metric: str, out: Container[str]) -> None:
+    def __init__(self, rng: Rng, dtype: torch.dtype, metric: str) -> None:
         self.dtype, self.metric = dtype, metric
         self.ordinary, self.whole = True, False
-        self.low, self.high = self._limits(rng, out)
+        self.low, self.high = self._limits(rng)
         if dtype in INTEGERS:
             self.whole = True
         elif metric == "hamming":
-            self.whole = "labels" in out or not chance(rng, 0.2)
+            self.whole = not chance(rng, 0.2)
         else:
             # Multiples of a power of 2, whose sums have no rounding.
             self.dyadic = chance(rng, 0.25)
@@ -162,32 +137,30 @@ class Values:
         negative = self.low < 0 or bool((kernel < 0).any())
         return self.metric == "intersection" and negative
 
-    def _limits(self, rng: Rng, out: Container[str]) -> tuple[float, float]:
+    def _limits(self, rng: Rng) -> tuple[float, float]:
         if self.dtype in INTEGERS:
-            return self._of_integers(rng, out)
+            return self._of_integers(rng)
         if self.metric == "hamming":
-            top = 2**26 if chance(rng, 0.1) and "labels" not in out else 5
+            top = 2**26 if chance(rng, 0.1) else 5
             return 0, min(top, torch.finfo(self.dtype).max)
         if self.metric in ("hue", "hue_l1"):
-            many = chance(rng, 0.1) and "turns" not in out
+            many = chance(rng, 0.1)
             return (-1e6, 1e6) if many else one_of(rng, [(0, 1), (0, 1), (-1, 2)])
         if self.metric == "hsv":
-            return (0, 3) if chance(rng, 0.1) and "domain" not in out else (0, 1)
-        return self._of_floats(rng, out)
+            return (0, 3) if chance(rng, 0.1) else (0, 1)
+        return self._of_floats(rng)
 
-    def _of_integers(self, rng: Rng, out: Container[str]) -> tuple[int, int]:
+    def _of_integers(self, rng: Rng) -> tuple[int, int]:
         low, high = RANGES[self.dtype]
-        negative = self.metric == "intersection" and "domain" in out
-        if self.metric == "hsv" or negative:
+        if self.metric == "hsv":
             low = 0
         few = max(low, 0), min(high, 3)
         near = max(low, high - 2), high
         return one_of(rng, [(low, high), (low, high), few, near, (low, min(high, low + 2))])
 
-    def _of_floats(self, rng: Rng, out: Container[str]) -> tuple[float, float]:
+    def _of_floats(self, rng: Rng) -> tuple[float, float]:
         info = torch.finfo(self.dtype)
-        flat = self.dtype is torch.float64 and self.metric in STATISTICS and "flat" in out
-        self.ordinary = flat or not chance(rng, 0.12)
+        self.ordinary = not chance(rng, 0.12)
         if self.ordinary:
             scale = one_of(rng, [1.0, 1.0, 1.0, 255.0, 0.01, 40.0])
         else:
@@ -196,10 +169,10 @@ class Values:
             scales += [math.sqrt(info.tiny), info.tiny * info.eps * 8, 1e3, 1e-3]
             scale = float(one_of(rng, scales))
         offsets = [0.0, 0.0, 0.0, -0.5, -1.0]
-        if self.ordinary and not flat:
+        if self.ordinary:
             offsets += [10.0, 300.0, 600.0 if self.dtype is not torch.float16 else 100.0]
         offset = float(one_of(rng, offsets))
-        if self.metric == "intersection" and ("domain" in out or chance(rng, 0.8)):
+        if self.metric == "intersection" and chance(rng, 0.8):
             offset = abs(offset)
         return offset * scale, (offset + 1) * scale
 
@@ -271,12 +244,12 @@ def weights(rng: Rng, shapes: Sequence[tuple[int, ...]], real: bool) -> Tensor:
     return torch.from_numpy(values).to(one_of(rng, kinds))
 
 
-def laid_out(rng: Rng, tensor: Tensor, out: Container[str] = ()) -> Tensor:
+def laid_out(rng: Rng, tensor: Tensor) -> Tensor:
     """Lay values out in another way; where strides of 0 need it, other values."""
     kind = one_of(rng, list(_LAYOUTS))
     if not tensor.numel() or chance(rng, 0.4):
         return tensor
-    if kind == "negative" and ("negative bits" in out or chance(rng, 0.7)):
+    if kind == "negative" and chance(rng, 0.7):
         return tensor
     return _LAYOUTS[kind](rng, tensor)
 

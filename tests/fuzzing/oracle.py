@@ -126,7 +126,7 @@ def values_of(tensor: torch.Tensor) -> Array:
 
 def weights_of(weight: torch.Tensor, shape: tuple[int, ...]) -> Array:
     """Expand a weight to (N, C, h, w)."""
-    values = weight.detach().to(torch.float64).numpy()
+    values = weight.detach().to(torch.float64).resolve_neg().numpy()
     per_template = values.ndim == 3 and len(values) == shape[0] and len(values) not in (1, shape[1])
     return np.broadcast_to(values[:, None] if per_template else values, shape)
 
