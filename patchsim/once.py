@@ -1,11 +1,29 @@
-"""Attributes that are computed when they are first asked for."""
+"""What is computed when it is first asked for: attributes, and kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from functools import cache, wraps
+from threading import RLock
+from typing import Any, Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 Value = TypeVar("Value")
+
+#: Held while a kernel is made, which begins with importing the compiler. Forks wait for it (see
+#: `patchsim.threads`): the child would find a module half imported for ever.
+making = RLock()
+
+
+def made_once(function: Callable[P, Value]) -> Callable[P, Value]:
+    """As `functools.cache`, of what makes kernels."""
+
+    @wraps(function)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Value:
+        with making:
+            return function(*args, **kwargs)
+
+    return cache(make)  # type: ignore[return-value]
 
 
 class once(Generic[Value]):

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from patchsim.once import making
+
 #: Operations below which waking another thread takes longer than it saves, and above which blocks
 #: are made smaller than a thread's share, so that a thread that is held up holds up little.
 WORTH_SHARING, WORTH_BALANCING = 20_000_000, 100_000_000
@@ -202,6 +204,7 @@ def _wait_for_compiler() -> None:
     The child would have none of the threads, but the locks that they hold.
     """
     _here.compiler = None
+    making.acquire()
     if "numba" in sys.modules:
         import numba
 
@@ -212,6 +215,7 @@ def _wait_for_compiler() -> None:
 def _release_compiler() -> None:
     if _here.compiler is not None:
         _here.compiler.release()
+    making.release()
 
 
 def _begin_anew() -> None:

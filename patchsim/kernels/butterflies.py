@@ -9,10 +9,10 @@ from __future__ import annotations
 import cmath
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from patchsim.kernels.intrinsics import of_addresses
+from patchsim.once import made_once
 
 #: Bytes of a register; where a processor's are smaller, LLVM takes several.
 REGISTER = 64
@@ -174,7 +174,7 @@ def _eight(write: _Writer, x: Sequence[Complex], sign: int) -> list[Complex]:
     return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
 
-@cache
+@made_once
 def butterfly(radix: int, inverse: bool, bits: int) -> Any:
     """Make a function for Numba's code: (address, step, roots), in place.
 
@@ -204,7 +204,7 @@ def butterfly(radix: int, inverse: bool, bits: int) -> Any:
     return _intrinsic(generate, 3, bits)
 
 
-@cache
+@made_once
 def transposition(bits: int) -> Any:
     """Make a function for Numba's code: (source, source_step, target, target_step).
 
@@ -227,7 +227,7 @@ def transposition(bits: int) -> Any:
     return _intrinsic(generate, 4, bits)
 
 
-@cache
+@made_once
 def product(bits: int, more: bool) -> Any:
     """Make a function for Numba's code: (target, a, b), which stores a·conj(b) or adds it."""
 

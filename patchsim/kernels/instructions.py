@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
+
+from patchsim.once import made_once
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,14 @@ _BASES = {
 }
 
 
-@cache
+@made_once
 def instruction(choice: tuple[Instruction, ...]) -> Instruction | None:
     """Return the first of these that kernels may use."""
     features = _features()
     return next((i for i in choice if i.feature in features), None)
 
 
-@cache
+@made_once
 def _features() -> frozenset[str]:
     """Tell for which of the features in `_BASES` Numba compiles.
 

@@ -26,6 +26,7 @@ from patchsim.kernels import spectra as transforms
 from patchsim.kernels.emit import UNROLL, Arithmetic
 from patchsim.kernels.expression import parse
 from patchsim.kernels.instructions import Instruction
+from patchsim.once import made_once
 from patchsim.problem import INTEGER_RANGES, Problem, name_of
 
 #: Sums may be taken in any order and products fused with them, as the error bounds allow; but NaN,
@@ -41,7 +42,7 @@ def usable(problem: Problem) -> bool:
     return cpu and not torch.compiler.is_compiling()
 
 
-@cache
+@made_once
 def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     """Compile one kernel, or load it from the disk.
 
@@ -68,7 +69,7 @@ def kernel(text: str, form: str, weighted: bool, dtype: torch.dtype) -> Kernel:
     return compiled(source, [_signature(form, weighted, arithmetic)], *term_of(arithmetic, names))
 
 
-@cache
+@made_once
 def phases(dtype: torch.dtype, stride: int) -> Kernel:
     """Compile (image, planes, (sy, sx), rows, cols, first, last), which splits an image.
 
@@ -88,7 +89,7 @@ def phases(dtype: torch.dtype, stride: int) -> Kernel:
     return compiled(source, signatures, split, str(stride))
 
 
-@cache
+@made_once
 def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     """Compile a sum over boxes of an expression of p − centre.
 
@@ -112,7 +113,7 @@ def box(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     return compiled(source, [signature], *term_of(arithmetic, ["p"]))
 
 
-@cache
+@made_once
 def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     """Compile sums of d over the blocks of windows.
 
@@ -136,7 +137,7 @@ def blocks(text: str, dtype: torch.dtype, total: torch.dtype) -> Kernel:
     return compiled(source, [signature], *term_of(arithmetic, ["p", "k"]))
 
 
-@cache
+@made_once
 def spectra(dtype: torch.dtype) -> Kernel:
     """Compile the transforms of templates for `overlap_save`.
 
@@ -154,7 +155,7 @@ def spectra(dtype: torch.dtype) -> Kernel:
     return compiled(source, [signature], _transforms(dtype))
 
 
-@cache
+@made_once
 def overlap_save(
     texts: tuple[str, ...], dtype: torch.dtype, total: torch.dtype, *, exact: bool, boxed: bool
 ) -> Kernel:
@@ -203,7 +204,7 @@ def _transforms(dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-@cache
+@made_once
 def spread(step: int, size: int, across: int, dtype: torch.dtype) -> Kernel:
     """Compile (image, spread, steps, cols, first, last), which lays pixels out for `quads`.
 
@@ -224,7 +225,7 @@ def spread(step: int, size: int, across: int, dtype: torch.dtype) -> Kernel:
     return compiled(source, [signature], {"overlap": overlap})
 
 
-@cache
+@made_once
 def quads(instruction: Instruction, words: int, rows: int) -> Kernel:
     """Compile (spread, offsets, words, factor, sums, to_image, to_row, chunk, first, last).
 

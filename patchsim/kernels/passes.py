@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 
 from patchsim.kernels import jit
 from patchsim.kernels.jit import Kernel
+from patchsim.once import made_once
 from patchsim.problem import name_of
 
 #: See `minima`.
@@ -115,7 +114,7 @@ def kernel(image, steps, shape, centre, side, energies, first, last):
 """
 
 
-@cache
+@made_once
 def minima(name: str) -> Kernel:
     """Compile (values, (high, wide), minima, first, last), for floats of that name.
 
@@ -130,7 +129,7 @@ def minima(name: str) -> Kernel:
     )
 
 
-@cache
+@made_once
 def below(name: str) -> Kernel:
     """Compile (values, (high, wide), minima, limit, spared, most, places, count), see `minima`.
 
@@ -147,7 +146,7 @@ def below(name: str) -> Kernel:
     return jit.compiled(BELOW, [signature], key=name)
 
 
-@cache
+@made_once
 def complements(sums: torch.dtype, result: torch.dtype, run: int) -> Kernel:
     """Compile (sums, factor, result, first, last): result = 1 − factor·sums.
 
@@ -162,7 +161,7 @@ def complements(sums: torch.dtype, result: torch.dtype, run: int) -> Kernel:
     return jit.compiled(COMPLEMENTS.format(run=run, total=name_of(total)), [signature])
 
 
-@cache
+@made_once
 def spoiled(dtype: torch.dtype) -> Kernel:
     """Compile (image, (to_image, to_channel, to_row), (C, H, W), spoiled, first, last).
 
@@ -176,7 +175,7 @@ def spoiled(dtype: torch.dtype) -> Kernel:
     return jit.compiled(SPOILED, [signature])
 
 
-@cache
+@made_once
 def extremes(dtype: torch.dtype, run: int) -> Kernel:
     """Compile (values, lows, highs, first, last), for floats of `dtype`.
 
@@ -190,7 +189,7 @@ def extremes(dtype: torch.dtype, run: int) -> Kernel:
     return jit.compiled(source, [types.void(flat, flat, flat, number, number)])
 
 
-@cache
+@made_once
 def energies(dtype: torch.dtype) -> Kernel:
     """Compile (image, (to_channel, to_row), (C, H, W), centre, side, energies, first, last).
 

@@ -6,7 +6,6 @@ import inspect
 import math
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from patchsim.kernels import jit
 from patchsim.kernels.fingerprint import fingerprint
 from patchsim.metrics import base
 from patchsim.metrics.base import Statistic
+from patchsim.once import made_once
 
 #: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
 #: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
@@ -112,7 +112,7 @@ _BOUND = """
 """
 
 
-@cache
+@made_once
 def kernel(
     statistic: Statistic, sums: torch.dtype, output: torch.dtype, *, bound: bool
 ) -> Kernel | None:
@@ -161,7 +161,7 @@ def kernel(
         return None
 
 
-@cache
+@made_once
 def _overload() -> None:
     """Tell Numba what the functions of which statistics are made are of numbers."""
     from numba import extending

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from patchsim.kernels import jit
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import parse
 from patchsim.kernels.intrinsics import fetching
+from patchsim.once import made_once
 
 #: Sums d(p, k) of single windows, column by column, then over columns: see `direct`.
 DIRECT = """
@@ -78,7 +78,7 @@ def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, fir
 """
 
 
-@cache
+@made_once
 def direct(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     """Compile sums of d(p, k) over single windows, in float64.
 
@@ -93,7 +93,7 @@ def direct(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     return _of_windows(DIRECT, text, dtype, "weights[c, y]" * weighted, more)
 
 
-@cache
+@made_once
 def moments(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     """Compile moments of single windows, as `direct`.
 

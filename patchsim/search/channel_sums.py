@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from patchsim.kernels import jit
 from patchsim.kernels.definition import text_of
 from patchsim.metrics.base import Metric
 from patchsim.metrics.zncc import METRIC as ZNCC
+from patchsim.once import made_once
 from patchsim.planner import make_plan
 from patchsim.search import pruning
 from patchsim.search.cells import Array, size_of
@@ -80,7 +81,7 @@ def kernel(image, steps, channels, sums, ends, first, last):
 """
 
 
-@cache
+@made_once
 def adding(dtype: torch.dtype, total: torch.dtype) -> jit.Kernel:
     """Compile (image, (to_channel, to_row), C, sums, ends, first, last).
 

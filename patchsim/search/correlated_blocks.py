@@ -29,7 +29,7 @@ exact.
 from __future__ import annotations
 
 import math
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from patchsim.call import Call
 from patchsim.kernels import jit, sources, windows
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import parse
+from patchsim.once import made_once
 from patchsim.search.cells import Array, size_of
 from patchsim.search.lower_bounds import LowerBounds, settled
 from patchsim.sums import slide
@@ -122,7 +123,7 @@ def spread(line, columns, side, count, across):
 }
 
 
-@cache
+@made_once
 def kernel(dtype: torch.dtype) -> jit.Kernel:
     """Compile bounds from the correlation of sums of blocks, in float64.
 

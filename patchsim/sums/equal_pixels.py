@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from patchsim import threads
 from patchsim.kernels import jit
 from patchsim.kernels.jit import Kernel
+from patchsim.once import made_once
 from patchsim.problem import Pair
 from patchsim.sums.slide import Planes
 
@@ -148,7 +149,7 @@ def _told(kernel: Kernel, image: Tensor, size: Pair, stride: Pair, *more: int) -
     return result
 
 
-@cache
+@made_once
 def repeats(dtype: torch.dtype) -> Kernel:
     """Compile (image, (to_channel, to_row), (C, h, w), (sy, sx), back, repeats, first, last).
 
@@ -158,7 +159,7 @@ def repeats(dtype: torch.dtype) -> Kernel:
     return _compiled(REPEATS, dtype, 1)
 
 
-@cache
+@made_once
 def flat(dtype: torch.dtype) -> Kernel:
     """Compile the same without `back`, for windows each channel of which has one value."""
     return _compiled(FLAT, dtype, 0)

@@ -6,7 +6,6 @@ wait for more work and keep those of other kernels from theirs.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from patchsim.kernels import emit, jit
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import parse
+from patchsim.once import made_once
 from patchsim.problem import dtype_of, name_of
 
 Array = np.ndarray[Any, Any]
@@ -113,7 +113,7 @@ def each_channel(numbers: Tensor | int, channels: int, dtype: torch.dtype) -> Ar
     return each
 
 
-@cache
+@made_once
 def _means(dtype: torch.dtype) -> jit.Kernel:
     from numba import types
 
@@ -121,7 +121,7 @@ def _means(dtype: torch.dtype) -> jit.Kernel:
     return jit.compiled(MEANS, [types.void(value[:, :, :, ::1], value[::1])])
 
 
-@cache
+@made_once
 def _factors(
     constant: str, factors: tuple[str, ...], dtype: torch.dtype, total: torch.dtype
 ) -> jit.Kernel:

@@ -9,7 +9,7 @@ added in the end, moved by a window. Windows less than a lane apart begin in reg
 from __future__ import annotations
 
 import math
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from textwrap import indent
 from typing import Any
 
@@ -21,6 +21,7 @@ from patchsim import threads
 from patchsim.kernels import jit, sweeps
 from patchsim.kernels.instructions import Instruction
 from patchsim.kernels.jit import Kernel
+from patchsim.once import made_once
 from patchsim.problem import Problem
 from patchsim.sums.slide import Planes, enlarged
 
@@ -191,7 +192,7 @@ def _arranged(
     return taps.reshape(templates, rows, -1), masks
 
 
-@cache
+@made_once
 def _compiled(instruction: Instruction) -> Kernel:
     """Compile sums over windows by an instruction for sums over lanes of pixels.
 
