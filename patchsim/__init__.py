@@ -1,15 +1,16 @@
 """Sliding patch similarity: the answer of a loop over patches, exactly, without the loop."""
 
 from patchsim import options
-from patchsim.api import Variant, distance, error_bound, plan, similarity, variants
+from patchsim.api import Variant, distance, error_bound, find, plan, similarity, variants
 from patchsim.backends.lowrank import lowrank
+from patchsim.matcher import Matcher
 from patchsim.metrics import Expansion, Metric, Statistic, register
-from patchsim.search.find import find
 from patchsim.search.matches import Match, Matches, Skipped
 
 __all__ = [
     "Expansion",
     "Match",
+    "Matcher",
     "Matches",
     "Metric",
     "Skipped",

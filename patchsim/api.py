@@ -1,21 +1,21 @@
-"""The functions users call: similarity, distance, error_bound, plan and the named variants."""
+"""The functions users call, each a `Matcher` used once, and the named variants."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from patchsim.ambient import independent, refuse_transforms
-from patchsim.arguments import read
 from patchsim.backends import BACKENDS, Backend
 from patchsim.finish import Reduction
+from patchsim.matcher import Matcher
 from patchsim.metrics import METRICS, AnyMetric
-from patchsim.planner import Plan, make_plan
+from patchsim.planner import Plan
 from patchsim.problem import DTYPES, IntOrPair, Padding, Problem
+from patchsim.search.matches import Matches
 
 
-@independent
 def similarity(
     image: Tensor,
     kernel: Tensor,
@@ -91,12 +91,19 @@ def similarity(
     tensor([[0.7500, 0.5000],
             [0.7500, 1.0000]])
     """
-    geometry = stride, padding, dilation
-    call = read(image, kernel, metric, geometry, weight, data_range, backend)
-    return call.map("mean", similarity=True)
+    matcher = Matcher.once(
+        kernel,
+        metric,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        weight=weight,
+        data_range=data_range,
+        backend=backend,
+    )
+    return matcher.similarity(image)
 
 
-@independent
 def distance(
     image: Tensor,
     kernel: Tensor,
@@ -133,12 +140,19 @@ def distance(
     >>> distance(image, image[:, :, 1:2], "l2", reduction="sum")
     tensor([[9, 0, 4]])
     """
-    geometry = stride, padding, dilation
-    call = read(image, kernel, metric, geometry, weight, data_range, backend)
-    return call.map(reduction, similarity=False)
+    matcher = Matcher.once(
+        kernel,
+        metric,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        weight=weight,
+        data_range=data_range,
+        backend=backend,
+    )
+    return matcher.distance(image, reduction=reduction)
 
 
-@independent
 def error_bound(
     image: Tensor,
     kernel: Tensor,
@@ -173,13 +187,19 @@ def error_bound(
     theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
     O(C·H·W·log(h·w)).
     """
-    refuse_transforms("error_bound")
-    geometry = stride, padding, dilation
-    call = read(image, kernel, metric, geometry, weight, data_range, backend)
-    return call.bound(reduction)
+    matcher = Matcher.once(
+        kernel,
+        metric,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        weight=weight,
+        data_range=data_range,
+        backend=backend,
+    )
+    return matcher.error_bound(image, reduction=reduction)
 
 
-@independent
 def plan(
     image: Tensor,
     kernel: Tensor,
@@ -194,8 +214,100 @@ def plan(
 
     Parameters and errors as in `similarity`.
     """
-    call = read(image, kernel, metric, (stride, padding, dilation), weight, 1.0, "auto")
-    return make_plan(call.problem, call.metric.summed)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    return Matcher.once(kernel, metric, **geometry, weight=weight, data_range=1.0).plan(image)
+
+
+def find(
+    image: Tensor,
+    kernel: Tensor | Sequence[Tensor],
+    metric: str | AnyMetric = "l1",
+    *,
+    k: int | None = 1,
+    threshold: float | None = None,
+    max_overlap: float = 0.3,
+    stride: IntOrPair = 1,
+    weight: Tensor | Sequence[Tensor | None] | None = None,
+    data_range: float | None = None,
+    subpixel: bool = False,
+    scales: Sequence[float] | None = None,
+    angles: Sequence[float] | None = None,
+    backend: str | Backend = "auto",
+) -> Matches:
+    """Find where templates are, best match first.
+
+    Parameters
+    ----------
+    image : Tensor, shape (C, H, W) or (B, C, H, W)
+        Each image of a batch is searched by itself.
+    kernel : Tensor, shape (C, h, w) or (N, C, h, w), or a sequence of tensors (C, h, w)
+        One template or several, whose sizes may differ.
+    k : int, optional
+        How many matches at most in an image, of all templates together; None for all that reach the
+        threshold.
+    threshold : float, optional
+        Least similarity of a match.
+    max_overlap : float
+        Greedy non-maximum suppression: a window whose intersection over union with a better
+        match exceeds this (0 to 1) is no match, whatever their templates.
+    weight : Tensor, or a sequence of tensors and None, optional
+        As in `similarity`; of a sequence of templates one for each.
+    subpixel : bool
+        Whether places are refined to fractions of a pixel, by parabolas through the scores of
+        neighbouring windows. Of smooth images, accurate to about 0.1 pixels under l2 and zncc.
+    scales, angles : sequence of float, optional
+        Look for every template in these sizes and turned by these angles, in degrees
+        counter-clockwise. Corners that a turned template leaves free don't count, nor does the
+        colour of pixels whose weight is 0. What is larger than the image then, or leaves no pixel,
+        is left out, and listed in the result's `skipped`. No match reaches beyond the image: a
+        template that overhangs it by less than a stride doesn't fit.
+    metric, stride, data_range, backend
+        As in `similarity`.
+
+    Returns
+    -------
+    Matches
+        Ordered by image, then distance; equally near ones by row, column and template (and by
+        scale and angle, as given). Distances are summed directly, in float64 or exactly: a copy
+        scores 1 on every backend. Windows with NaN or inf never match.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `similarity`, and for `k` below 1, `max_overlap` outside 0 to 1, no scales or angles,
+        scales that aren't positive, as many weights as there aren't templates, or if no template
+        fits the image in any scale and angle: it names the smallest sizes.
+
+    Notes
+    -----
+    The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
+    without weights most windows are left out by lower bounds from sums of blocks (see
+    `patchsim.search.pruning` and `patchsim.search.correlated_blocks`) or, of colour images of
+    floats, of channels (`patchsim.search.channel_sums`), wherever that is likely to be faster than
+    their map. Otherwise time is that of the map, or of another in float64 where errors of float32
+    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template, as
+    long as that is within `patchsim.options.max_memory`: beyond, parts are searched one by one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> image = torch.zeros(1, 6, 6, dtype=torch.uint8)
+    >>> image[0, 2, 3] = 200
+    >>> print(find(image, image[:, 1:4, 2:5]))
+     score x y width height
+    1.0000 2 1     3      3
+    """
+    matcher = Matcher.once(
+        kernel,
+        metric,
+        stride=stride,
+        weight=weight,
+        data_range=data_range,
+        scales=scales,
+        angles=angles,
+        backend=backend,
+    )
+    return matcher.find(image, k=k, threshold=threshold, max_overlap=max_overlap, subpixel=subpixel)
 
 
 @dataclass(frozen=True)

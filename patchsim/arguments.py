@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,11 +20,118 @@ from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation
 from patchsim.normalising import normalised, normalising
 from patchsim.planner import make_plan
-from patchsim.problem import INTEGER_RANGES, IntOrPair, Padding, Problem, Weighting, problem_of
+from patchsim.problem import (
+    INTEGER_RANGES,
+    IntOrPair,
+    Padding,
+    Problem,
+    Weighting,
+    check_tensor,
+    problem_of,
+)
 from patchsim.tiling import Prepare
 from patchsim.weights import read_weight, without_uncounted
 
 Geometry = tuple[IntOrPair, Padding, IntOrPair]
+
+
+@dataclass(eq=False)
+class Templates:
+    """Checked arguments that hold for any image.
+
+    Attributes
+    ----------
+    given, kernel : Tensor, shapes (C, h, w) or (N, C, h, w), and (N, C, h, w)
+        As they were given, and as they are computed with.
+    metric : Metric or Statistic
+    geometry : Geometry
+        Stride, padding and dilation.
+    weight : Tensor, shape (N, C, h, w), optional
+    weighting : Weighting
+    data_range : float, optional
+    backend : Backend, optional
+        Without one the fastest is taken.
+    """
+
+    given: Tensor
+    kernel: Tensor
+    metric: AnyMetric
+    geometry: Geometry
+    weight: Tensor | None
+    weighting: Weighting
+    data_range: float | None
+    backend: Backend | None
+
+    def call(self, image: Tensor, *, bounds_only: bool = False) -> Call:
+        """Check an image against the templates, and bring both into what is computed with.
+
+        Statistics of floats are computed in float64, as their sums may cancel; without weights,
+        `bounds_only` on distances need not be.
+        """
+        chosen, kernel, weight = self.metric, self.kernel, self.weight
+        problem = problem_of(image, self.given, *self.geometry, self.weighting)
+        map_dtype = problem.map_dtype
+        shape = *image.shape[:-3], *self.given.shape[:-3], *problem.map_size
+        image = image if image.dim() == 4 else image.unsqueeze(0)
+        prepares: Callable[[Tensor], Prepare] | None = None
+        dtype, channels = problem.dtype, problem.channels
+        if _in_floats(problem, chosen.summed):
+            prepares, kernel = _of_any(_double), _double(kernel)
+            problem = replace(problem, dtype=kernel.dtype)
+        elif chosen.prepare is not None:
+            prepared = _preparation(chosen.prepare, self.data_range, problem)
+            prepares, kernel = _of_any(prepared), prepared(kernel)
+            problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
+            dtype = kernel.dtype
+            if weight is not None:
+                weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
+        if isinstance(chosen, Statistic):
+            given = image, kernel, weight
+            problem, kernel, prepares = _of_statistic(chosen, problem, given, bounds_only)
+        backend = self._backend(problem)
+        tensors, of_map = (image, kernel, weight), (shape, map_dtype)
+        memory = options.max_memory
+        own = problem, chosen, backend, *tensors, self.data_range
+        return Call(*own, *of_map, prepares, dtype, memory)
+
+    def _backend(self, problem: Problem) -> Backend:
+        """Choose the backend, or raise if the chosen one can't."""
+        summed = self.metric.summed
+        if self.backend is None:
+            return BACKENDS[make_plan(problem, summed).backend]
+        reasons = tiling.refusals(self.backend, summed, problem)
+        if reasons:
+            others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, summed, problem))
+            able = ", ".join(others) or "none"
+            raise ValueError(
+                f"backend {self.backend.name!r} can't compute {self.metric.name!r}: "
+                f"{'; '.join(reasons)}. Backends that can: {able}"
+            )
+        return self.backend
+
+
+def read_templates(
+    kernel: Tensor,
+    metric: str | AnyMetric,
+    geometry: Geometry,
+    weight: Tensor | None,
+    data_range: float | None,
+    backend: str | Backend,
+) -> Templates:
+    """Check the arguments that hold for any image."""
+    chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
+    auto = isinstance(backend, str) and backend == "auto"
+    runner = None if auto else _look_up("backend", backend, BACKENDS, (Backend,))
+    given = plain("kernel", kernel)
+    check_tensor("kernel", given)
+    kernel = given if given.dim() == 4 else given.unsqueeze(0)
+    weighting: Weighting = "none"
+    if weight is not None:
+        weight, weighting = read_weight(weight, kernel)
+        if kernel.is_floating_point():
+            kernel = without_uncounted(kernel, weight)
+    checked(chosen.summed)
+    return Templates(given, kernel, chosen, geometry, weight, weighting, data_range, runner)
 
 
 def read(
@@ -38,60 +145,9 @@ def read(
     *,
     bounds_only: bool = False,
 ) -> Call:
-    """Check the arguments of a call and bring its tensors into four dimensions.
-
-    Statistics of floats are computed in float64, as their sums may cancel; without weights,
-    `bounds_only` on distances need not be.
-    """
-    chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
-    image, kernel = plain("image", image), plain("kernel", kernel)
-    problem = problem_of(image, kernel, *geometry)
-    map_dtype = problem.map_dtype
-    leading = (*image.shape[:-3], *kernel.shape[:-3])
-    image = image if image.dim() == 4 else image.unsqueeze(0)
-    kernel = kernel if kernel.dim() == 4 else kernel.unsqueeze(0)
-    weighting: Weighting = "none"
-    if weight is not None:
-        weight, weighting = read_weight(weight, kernel)
-        problem = problem_of(image, kernel, *geometry, weighting)
-        if kernel.is_floating_point():
-            kernel = without_uncounted(kernel, weight)
-    prepares: Callable[[Tensor], Prepare] | None = None
-    dtype = problem.dtype
-    checked(chosen.summed)
-    if _in_floats(problem, chosen.summed):
-        prepares, kernel = _of_any(_double), _double(kernel)
-        problem = replace(problem, dtype=kernel.dtype)
-    elif chosen.prepare is not None:
-        prepared = _preparation(chosen.prepare, data_range, problem)
-        prepares = _of_any(prepared)
-        channels = kernel.shape[1]
-        kernel = prepared(kernel)
-        problem = replace(problem, channels=kernel.shape[1], dtype=kernel.dtype)
-        dtype = kernel.dtype
-        if weight is not None:
-            weight = weight.repeat(1, kernel.shape[1] // channels, 1, 1)
-    if isinstance(chosen, Statistic):
-        given = image, kernel, weight
-        problem, kernel, prepares = _of_statistic(chosen, problem, given, bounds_only)
-    auto, summed = backend == "auto", chosen.summed
-    if auto:
-        backend = make_plan(problem, summed).backend
-    runner = _look_up("backend", backend, BACKENDS, (Backend,))
-    reasons = [] if auto else tiling.refusals(runner, summed, problem)
-    if reasons:
-        others = (b.name for b in BACKENDS.values() if not tiling.refusals(b, summed, problem))
-        able = ", ".join(others) or "none"
-        raise ValueError(
-            f"backend {runner.name!r} can't compute {chosen.name!r}: {'; '.join(reasons)}. "
-            f"Backends that can: {able}"
-        )
-    shape = (*leading, *problem.map_size)
-    tensors = image, kernel, weight
-    of_map = shape, map_dtype
-    return Call(
-        problem, chosen, runner, *tensors, data_range, *of_map, prepares, dtype, options.max_memory
-    )
+    """Check the arguments of a single call."""
+    templates = read_templates(kernel, metric, geometry, weight, data_range, backend)
+    return templates.call(plain("image", image), bounds_only=bounds_only)
 
 
 def _in_floats(problem: Problem, metric: Metric) -> bool:

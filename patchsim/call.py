@@ -16,7 +16,7 @@ from patchsim import bounds, tiling
 from patchsim.backends import Backend
 from patchsim.backends.base import Bind, Work, bound_to
 from patchsim.bounds import Flat
-from patchsim.finish import Finish, Reduction, Score
+from patchsim.finish import Finish, Reduction, Score, unweighted
 from patchsim.metrics import AnyMetric, Metric, Statistic
 from patchsim.metrics.base import identity
 from patchsim.moments import adapt
@@ -51,6 +51,17 @@ class Call:
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
         return self.of_maps(reduction, similarity=similarity)(self.image).reshape(self.map_shape)
+
+    def of_image(self, reduction: Reduction, *, similarity: bool) -> Callable[[Tensor], Tensor]:
+        """Return what computes such maps of images like this one, as they are given."""
+        tiles, shape = self.of_maps(reduction, similarity=similarity), self.map_shape
+        if len(shape) == 4:  # both are batches
+            return tiles
+
+        def map_of(image: Tensor) -> Tensor:
+            return tiles(image if image.dim() == 4 else image.unsqueeze(0)).view(shape)
+
+        return map_of
 
     def of_maps(self, reduction: Reduction, *, similarity: bool) -> Tiles:
         """Bind the templates for maps of images like this one: (B, C, H, W) -> (B, N, Ho, Wo)."""
@@ -232,8 +243,10 @@ class Call:
         scale = 1.0
         if metric.degree and (reduction == "mean" or self.data_range is not None):
             scale = self.span**metric.degree
-        total = self.problem.taps if self.weight is None else total_weight(self.weight)
         dtype = self.map_dtype if self.prepares else self.problem.map_dtype
+        if self.weight is None:
+            return unweighted(metric, self.problem, scale, reduction, similarity, dtype)
+        total = total_weight(self.weight)
         return Finish(metric, self.problem, total, scale, reduction, similarity, dtype)
 
 

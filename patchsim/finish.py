@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from patchsim import threads
 from patchsim.bounds import Numbers, where
 from patchsim.kernels import definition, jit, passes
 from patchsim.metrics.base import Metric, identity
+from patchsim.once import once
 from patchsim.problem import Problem
 
 Reduction = Literal["mean", "sum"]
@@ -40,11 +41,11 @@ class Finish:
     similarity: bool
     map_dtype: torch.dtype
 
-    @property
+    @once
     def _exact(self) -> bool:
         return self.problem.value_range is not None
 
-    @property
+    @once
     def dtype(self) -> torch.dtype:
         """The dtype of the map."""
         if self.reduction == "mean" or self.problem.dtype.is_floating_point:
@@ -53,8 +54,27 @@ class Finish:
 
     def __call__(self, sums: Tensor) -> Tensor:
         """Finish a tile of sums."""
+        if sums.dtype is self._factor[0] and type(sums) is Tensor and sums.numel() < threads.GRAIN:
+            return torch.sub(self._one, sums, alpha=self._factor[1])
         finished = self._finished(sums)
         return finished if self.reduction == "sum" else finished.to(self.map_dtype)
+
+    @once
+    def _factor(self) -> tuple[torch.dtype | None, float]:
+        """Of which dtype few sums are that are as quickly finished by torch, and their factor."""
+        whole = self._exact or not self.similarity or self.reduction == "sum"
+        usual = self.metric.finish is identity and self.dtype is self.map_dtype
+        ordinary = _ORDINARY[0] < self.scale < _ORDINARY[1]
+        plain = isinstance(self.total, int | float) and jit.usable(self.problem)
+        if whole or not (usual and ordinary and plain):
+            return None, 0.0
+        denominator = self._denominator(self.dtype)
+        assert isinstance(denominator, float)
+        return self.dtype, 1 / denominator
+
+    @once
+    def _one(self) -> Tensor:
+        return _one(self.dtype, self.problem.device)
 
     def _finished(self, sums: Tensor) -> Tensor:
         if self.reduction == "sum":
@@ -179,3 +199,16 @@ def _complement(sums: Tensor, factor: float, transformed: bool) -> Tensor:
 def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
         return torch.ones((), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=256)
+def unweighted(
+    metric: Metric,
+    problem: Problem,
+    scale: float,
+    reduction: Reduction,
+    similarity: bool,
+    map_dtype: torch.dtype,
+) -> Finish:
+    """Return what finishes sums without weights, of which much is the same for all calls."""
+    return Finish(metric, problem, problem.taps, scale, reduction, similarity, map_dtype)

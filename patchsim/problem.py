@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
@@ -98,6 +98,10 @@ class Problem:
     value_range: Pair | None = field(init=False, repr=False, compare=False)
     value_dtype: torch.dtype = field(init=False, repr=False, compare=False)
     map_dtype: torch.dtype = field(init=False, repr=False, compare=False)
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __post_init__(self) -> None:
         (height, width), (top, bottom, left, right) = self.image_size, self.pads
@@ -128,6 +132,8 @@ class Problem:
         derive("value_range", value_range)
         derive("value_dtype", value_dtype)
         derive("map_dtype", torch.float32 if self.dtype in INTEGER_RANGES else self.dtype)
+        compared = (getattr(self, own.name) for own in fields(self) if own.compare)
+        derive("_hash", hash(tuple(compared)))  # a problem is a key of many tables
 
 
 def _windows(size: int, extent: int, stride: int) -> int:
@@ -186,8 +192,8 @@ def problem_of(
     dilation: IntOrPair = 1,
     weighting: Weighting = "none",
 ) -> Problem:
-    """Check two tensors against each other and describe their comparison."""
-    _check_tensors(image, kernel)
+    """Check an image against templates that are checked, and describe their comparison."""
+    check_tensor("image", image)
     return _problem(
         (tuple(image.shape), tuple(kernel.shape)),
         (image.dtype, kernel.dtype),
@@ -202,21 +208,33 @@ def problem_of(
 
 def check_pair(image: torch.Tensor, kernel: torch.Tensor) -> None:
     """Check two tensors against each other, but for whether a window fits."""
-    _check_tensors(image, kernel)
+    check_tensor("image", image)
+    check_tensor("kernel", kernel)
     _check_shapes(tuple(image.shape), tuple(kernel.shape))
     _check_dtypes(image.dtype, kernel.dtype)
     _check_devices(image.device, kernel.device)
 
 
-def _check_tensors(image: torch.Tensor, kernel: torch.Tensor) -> None:
-    for name, tensor in (("image", image), ("kernel", kernel)):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(
-                f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
-                f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
-            )
-        if tensor.layout is not torch.strided or tensor.is_nested:
-            check_dense(name, tensor)
+#: Shapes that are known.
+_SHAPES = {"image": "(C, H, W) or (B, C, H, W)", "kernel": "(C, h, w) or (N, C, h, w)"}
+
+
+def check_tensor(name: str, tensor: torch.Tensor) -> None:
+    """Check an image or templates by themselves."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(
+            f"`{name}` must be a torch.Tensor, got {type(tensor).__module__}."
+            f"{type(tensor).__qualname__}; torch.as_tensor converts arrays and lists"
+        )
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        check_dense(name, tensor)
+    shape = tensor.shape
+    if len(shape) not in (3, 4):
+        raise ValueError(f"`{name}` must have shape {_SHAPES[name]}, got {tuple(shape)}")
+    if 0 in (shape[-3:] if name == "image" else shape):
+        raise ValueError(f"`{name}` is empty: its shape is {tuple(shape)}")
+    if tensor.dtype not in DTYPES:
+        _refuse_dtype(name, tensor.dtype)
 
 
 def check_dense(name: str, tensor: torch.Tensor) -> None:
@@ -298,14 +316,6 @@ def _problem(
 
 
 def _check_shapes(image: Shape, kernel: Shape) -> None:
-    for name, shape, known in (
-        ("image", image, "(C, H, W) or (B, C, H, W)"),
-        ("kernel", kernel, "(C, h, w) or (N, C, h, w)"),
-    ):
-        if len(shape) not in (3, 4):
-            raise ValueError(f"`{name}` must have shape {known}, got {shape}")
-        if 0 in (shape[-3:] if name == "image" else shape):
-            raise ValueError(f"`{name}` is empty: its shape is {shape}")
     if image[-3] != kernel[-3]:
         raise ValueError(
             f"`image` has {image[-3]} channels and `kernel` has {kernel[-3]}, in shapes {image} "
@@ -346,14 +356,15 @@ def _check_devices(image: torch.device, kernel: torch.device) -> None:
 
 
 def _check_dtypes(image: torch.dtype, kernel: torch.dtype) -> None:
-    for name, dtype in (("image", image), ("kernel", kernel)):
-        if dtype not in DTYPES:
-            known = ", ".join(map(name_of, DTYPES))
-            way = "convert it with .to()"
-            if dtype.is_complex:
-                way = "take .real or .abs()"
-            elif "q" in name_of(dtype):
-                way = "take .dequantize()"
-            raise TypeError(f"`{name}` has dtype {dtype}; {way} to one of {known}")
     if image is not kernel:
         raise TypeError(f"`image` is {image} and `kernel` is {kernel}; convert one with .to()")
+
+
+def _refuse_dtype(name: str, dtype: torch.dtype) -> None:
+    known = ", ".join(map(name_of, DTYPES))
+    way = "convert it with .to()"
+    if dtype.is_complex:
+        way = "take .real or .abs()"
+    elif "q" in name_of(dtype):
+        way = "take .dequantize()"
+    raise TypeError(f"`{name}` has dtype {dtype}; {way} to one of {known}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchsim.api import similarity
+from patchsim.api import find, similarity
 from patchsim.arguments import read
 from patchsim.backends import BACKENDS
 from patchsim.calibration import DTYPES
@@ -18,7 +18,6 @@ from patchsim.kernels.phases import STRIDES
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import INTEGER_RANGES, Problem
 from patchsim.search import channel_sums, lower_bounds, pruning
-from patchsim.search.find import find
 from patchsim.sums.equal_pixels import flat_windows, repeating
 from patchsim.sums.quads import FURTHEST
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from depth import deep_unless
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,7 +115,7 @@ def _table(factors, values):
 
 
 @pytest.mark.parametrize("basis", _BASES)
-@pytest.mark.parametrize("terms", [1, 2, 3, 8, 19, 64])
+@pytest.mark.parametrize("terms", deep_unless(lambda n: n < 10, [1, 2, 3, 8, 19, 64]))
 def test_a_basis_is_off_by_no_more_than_it_says(basis, terms):
     """Ask for every pair of 1601 values, which are mostly no nodes, and half of a fit's nodes."""
     factors = _BASES[basis][0](terms)

@@ -87,9 +87,8 @@ def _tests():
     for variant, dtype in product(patchsim.variants(), (torch.float32, torch.uint8)):
         # lowrank's range is that of a tile.
         if not BACKENDS[variant.backend].approximate:
-            deep = [pytest.mark.deep] * (
-                dtype is torch.uint8 and variant.metric not in ("l1", "l2")
-            )
+            quick = ("l1", "l2") if dtype is torch.uint8 else ("l1", "l2", "zncc")
+            deep = [pytest.mark.deep] * (variant.metric not in quick)
             yield pytest.param(variant, dtype, id=f"{variant}-{dtype}", marks=deep)
 
 

@@ -135,7 +135,7 @@ def computed(image, kernel, metric, backend, reduction):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.deep] * (i % 3 > 0)) for i, n in enumerate(FUNCTIONS)],
+    [pytest.param(n, marks=[pytest.mark.deep] * (i % 6 > 0)) for i, n in enumerate(FUNCTIONS)],
 )
 def test_any_function_is_computed_right(name):
     """On every backend, of bytes as well; and the window where it is least is found first."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from depth import deep_unless
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage import color, data
@@ -40,7 +41,11 @@ def expected(name, image, kernel, data_range, padding):
 
 
 @pytest.mark.parametrize("name", PREPARED)
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    deep_unless(lambda d: d is torch.float32, [torch.uint8, torch.float32, torch.float64]),
+    ids=str,
+)
 @given(seed=st.integers(0, 2**31), padding=st.integers(0, 1), weighted=st.booleans())
 def test_distances_agree_with_their_definitions(name, dtype, seed, padding, weighted):
     generator = torch.Generator().manual_seed(seed)

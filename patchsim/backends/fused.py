@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from patchsim import bounds, threads
-from patchsim.backends.base import Backend, Work
+from patchsim.backends.base import Backend, OfImage, Work, bound_to
 from patchsim.kernels.definition import expression_of, text_of
 from patchsim.kernels.emit import Arithmetic
 from patchsim.kernels.expression import function as function_of
@@ -139,21 +139,31 @@ def run(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
     """Run the kernels on the CPU; elsewhere let torch compile the formula."""
+    return bind(metric, problem, kernel, weight)(image)
+
+
+def bind(metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None) -> OfImage:
+    """Choose the way, and prepare the taps of kernels of the expression."""
     if problem.device.type != "cpu":
-        return compiled(metric, problem, image, kernel, weight)
+        return bound_to(compiled, metric, problem, kernel, weight)
     way = _way(metric, problem)
     if way == "sad":
-        return integers.sad(image, kernel, problem)
+        return partial(integers.sad, kernel, problem)
     if way == "min":
-        return integers.minima(image, kernel, problem)
+        return partial(integers.minima, kernel, problem)
     if way == "dot":
-        return integers.expansion(metric, image, kernel, problem)
+        return partial(integers.expansion, metric, kernel, problem)
     arguments = text_of(metric), problem.stride, problem.dilation
-    plain = type(image) is Tensor and not torch.compiler.is_compiling()
-    # The operator costs a few microseconds more than the function.
-    function = slide.sums if plain and not problem.grad else torch.ops.patchsim.sums
-    result: Tensor = function(image, kernel, weight, *arguments)
-    return result
+    if not problem.grad and not torch.compiler.is_compiling():
+        # The operator costs a few microseconds more than the function.
+        shape = problem.batch, problem.channels, *problem.image_size
+        return slide.bind(shape, kernel, weight, *arguments)
+
+    def of_image(image: Tensor) -> Tensor:
+        result: Tensor = torch.ops.patchsim.sums(image, kernel, weight, *arguments)
+        return result
+
+    return of_image
 
 
 @lru_cache(maxsize=512)
@@ -301,6 +311,7 @@ def _windows(problem: Problem, metric: Metric) -> int:
 FUSED = Backend(
     name="fused",
     run=run,
+    bind=bind,
     error=bounds.direct,
     flat=bounds.flat_direct,
     refuse=refuse,

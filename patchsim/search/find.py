@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from patchsim import options
-from patchsim.ambient import independent, plain, refuse_transforms
+from patchsim.ambient import plain
 from patchsim.arguments import read
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
-from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair
+from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair, check_tensor
 from patchsim.search.bank import Entry, bank
 from patchsim.search.best_first import Found
 from patchsim.search.direct import Direct
@@ -28,123 +28,100 @@ from patchsim.search.subpixel import refine
 from patchsim.search.survey import Survey
 from patchsim.weights import read_weight
 
+#: Sizes of images of which poses are kept.
+SIZES = 8
 
-@independent
-def find(
-    image: Tensor,
-    kernel: Tensor | Sequence[Tensor],
-    metric: str | AnyMetric = "l1",
-    *,
-    k: int | None = 1,
-    threshold: float | None = None,
-    max_overlap: float = 0.3,
-    stride: IntOrPair = 1,
-    weight: Tensor | Sequence[Tensor | None] | None = None,
-    data_range: float | None = None,
-    subpixel: bool = False,
-    scales: Sequence[float] | None = None,
-    angles: Sequence[float] | None = None,
-    backend: str | Backend = "auto",
-) -> Matches:
-    """Find where templates are, best match first.
+
+class Searcher:
+    """Templates in all their poses, to be found in images.
 
     Parameters
     ----------
-    image : Tensor, shape (C, H, W) or (B, C, H, W)
-        Each image of a batch is searched by itself.
-    kernel : Tensor, shape (C, h, w) or (N, C, h, w), or a sequence of tensors (C, h, w)
-        One template or several, whose sizes may differ.
-    k : int, optional
-        How many matches at most in an image, of all templates together; None for all that reach the
-        threshold.
-    threshold : float, optional
-        Least similarity of a match.
-    max_overlap : float
-        Greedy non-maximum suppression: a window whose intersection over union with a better
-        match exceeds this (0 to 1) is no match, whatever their templates.
-    weight : Tensor, or a sequence of tensors and None, optional
-        As in `similarity`; of a sequence of templates one for each.
-    subpixel : bool
-        Whether places are refined to fractions of a pixel, by parabolas through the scores of
-        neighbouring windows. Of smooth images, accurate to about 0.1 pixels under l2 and zncc.
-    scales, angles : sequence of float, optional
-        Look for every template in these sizes and turned by these angles, in degrees
-        counter-clockwise. Corners that a turned template leaves free don't count, nor does the
-        colour of pixels whose weight is 0. What is larger than the image then, or leaves no pixel,
-        is left out, and listed in the result's `skipped`. No match reaches beyond the image: a
-        template that overhangs it by less than a stride doesn't fit.
-    metric, stride, data_range, backend
-        As in `similarity`.
-
-    Returns
-    -------
-    Matches
-        Ordered by image, then distance; equally near ones by row, column and template (and by
-        scale and angle, as given). Distances are summed directly, in float64 or exactly: a copy
-        scores 1 on every backend. Windows with NaN or inf never match.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `similarity`, and for `k` below 1, `max_overlap` outside 0 to 1, no scales or angles,
-        scales that aren't positive, as many weights as there aren't templates, or if no template
-        fits the image in any scale and angle: it names the smallest sizes.
-
-    Notes
-    -----
-    The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
-    without weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.search.pruning` and `patchsim.search.correlated_blocks`) or, of colour images of
-    floats, of channels (`patchsim.search.channel_sums`), wherever that is likely to be faster than
-    their map. Otherwise time is that of the map, or of another in float64 where errors of float32
-    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template, as
-    long as that is within `patchsim.options.max_memory`: beyond, parts are searched one by one.
-
-    Examples
-    --------
-    >>> image = torch.zeros(1, 6, 6, dtype=torch.uint8)
-    >>> image[0, 2, 3] = 200
-    >>> print(find(image, image[:, 1:4, 2:5]))
-     score x y width height
-    1.0000 2 1     3      3
+    kernel, metric, stride, weight, data_range, scales, angles, backend
+        As in `patchsim.find`.
     """
-    k = None if k is None else _count(k)
-    least = -math.inf if threshold is None else _number("threshold", threshold)
-    if not 0 <= (most_overlap := _number("max_overlap", max_overlap)) <= 1:
-        raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
-    if not isinstance(subpixel, bool | np.bool_):
-        raise TypeError(f"`subpixel` must be True or False, got {subpixel!r}")
-    given = _templates(kernel)
-    if not given:
-        raise ValueError("there is no template: `kernel` is empty")
-    refuse_transforms("find")
-    image, given = plain("image", image), [plain("kernel", own) for own in given]
-    for own in given:
-        check_pair(image, own)
-    image = image.detach()
-    height, width = image.shape[-2:]
-    entries, skipped = bank(
-        _entries(kernel, given, weight),
-        _numbers("scales", scales, 1.0),
-        _numbers("angles", angles, 0.0),
-        (height, width),
-    )
-    if not entries:
-        raise ValueError(_why_none_fits(skipped))
-    # No stride beyond the image leaves another window than the first.
-    down, across = as_pair("stride", stride, 1)
-    stride = min(down, height), min(across, width)
-    matches = []
-    for batch, own in enumerate(image if image.dim() == 4 else [image]):
-        searched = _Image(own, entries, metric, stride, data_range, backend)
-        for found in searched.matches(k, least, most_overlap):
-            direct, top = searched.direct(found)
-            score = float(direct.score(found.distance))
-            if score < least:
-                continue
-            match = _match(score, found, entries[found.template], stride, batch)
-            matches.append(refine(match, direct, top) if subpixel else match)
-    return Matches(matches, skipped)
+
+    def __init__(
+        self,
+        kernel: Tensor | Sequence[Tensor],
+        metric: str | AnyMetric,
+        *,
+        stride: IntOrPair,
+        weight: Tensor | Sequence[Tensor | None] | None,
+        data_range: float | None,
+        scales: Sequence[float] | None,
+        angles: Sequence[float] | None,
+        backend: str | Backend,
+    ) -> None:
+        self._given = [plain("kernel", own) for own in _templates(kernel)]
+        if not self._given:
+            raise ValueError("there is no template: `kernel` is empty")
+        for own in self._given:
+            check_tensor("kernel", own)
+        self._entries = _entries(kernel, self._given, weight)
+        self._scales, self._angles = (
+            _numbers("scales", scales, 1.0),
+            _numbers("angles", angles, 0.0),
+        )
+        self._stride, self._more = as_pair("stride", stride, 1), (data_range, backend)
+        self._metric = metric
+        self._banks: dict[Pair, tuple[list[Entry], list[Skipped]]] = {}
+
+    def matches(self, image: Tensor, wanted: Wanted) -> Matches:
+        """Find the matches of every image of a batch."""
+        for own in self._given:
+            check_pair(image, own)
+        image = image.detach()
+        height, width = image.shape[-2:]
+        entries, skipped = self._bank((height, width))
+        if not entries:
+            raise ValueError(_why_none_fits(skipped))
+        # No stride beyond the image leaves another window than the first.
+        down, across = self._stride
+        stride = min(down, height), min(across, width)
+        matches = []
+        for batch, own in enumerate(image if image.dim() == 4 else [image]):
+            searched = _Image(own, entries, self._metric, stride, *self._more)
+            for found in searched.matches(wanted.k, wanted.least, wanted.max_overlap):
+                direct, top = searched.direct(found)
+                score = float(direct.score(found.distance))
+                if score < wanted.least:
+                    continue
+                match = _match(score, found, entries[found.template], stride, batch)
+                matches.append(refine(match, direct, top) if wanted.subpixel else match)
+        return Matches(matches, skipped)
+
+    def _bank(self, size: Pair) -> tuple[list[Entry], list[Skipped]]:
+        """Make the templates' poses that fit an image of that size, once for a few sizes."""
+        if size not in self._banks:
+            made = bank(self._entries, self._scales, self._angles, size)
+            if len(self._banks) == SIZES:
+                self._banks.clear()
+            self._banks[size] = made
+        return self._banks[size]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many matches are wanted, and how good."""
+
+    k: int | None
+    least: float
+    max_overlap: float
+    subpixel: bool
+
+    @classmethod
+    def read(
+        cls, k: int | None, threshold: float | None, max_overlap: float, subpixel: bool
+    ) -> Wanted:
+        """Check the arguments of a search: see `patchsim.find`."""
+        k = None if k is None else _count(k)
+        least = -math.inf if threshold is None else _number("threshold", threshold)
+        if not 0 <= (most := _number("max_overlap", max_overlap)) <= 1:
+            raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
+        if not isinstance(subpixel, bool | np.bool_):
+            raise TypeError(f"`subpixel` must be True or False, got {subpixel!r}")
+        return cls(k, least, most, bool(subpixel))
 
 
 def _match(score: float, found: Found, entry: Entry, stride: Pair, batch: int) -> Match:

@@ -65,7 +65,7 @@ def filled(way: Way, problem: Problem) -> float:
     return times
 
 
-def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+def sad(kernel: Tensor, problem: Problem, image: Tensor) -> Tensor:
     """Sum |p − k| over every window: (B, N, Ho, Wo), integers in float64."""
     found = _found("sad", problem)
     if spreads("sad", problem):
@@ -76,7 +76,7 @@ def sad(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
     return torch.from_numpy(sums)
 
 
-def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+def expansion(metric: Metric, kernel: Tensor, problem: Problem, image: Tensor) -> Tensor:
     """Sum a metric that `expands` over every window: (B, N, Ho, Wo), integers in float64."""
     terms = read(metric)
     assert terms is not None
@@ -91,7 +91,7 @@ def expansion(metric: Metric, image: Tensor, kernel: Tensor, problem: Problem) -
     return torch.from_numpy(sums)
 
 
-def minima(image: Tensor, kernel: Tensor, problem: Problem) -> Tensor:
+def minima(kernel: Tensor, problem: Problem, image: Tensor) -> Tensor:
     """Sum |p − k| over every window, as Σp + Σk − 2·Σmin(p, k) (Coq: ``l1_min``).
 
     (B, N, Ho, Wo), integers in float64.

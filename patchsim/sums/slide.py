@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import product
 from typing import Any
@@ -48,9 +49,10 @@ class Planes:
 
     def __init__(self, image: Tensor, stride: Pair, extent: Pair | None = None) -> None:
         self.stride = stride
-        if stride == (1, 1) and image.stride(3) == 1 and image.stride(2) >= image.shape[3]:
-            *outer, self.pitch, _ = image.stride()
-            self.steps = *outer, 0, 0
+        image = image.detach() if image.requires_grad else image
+        to_image, to_channel, to_row, to_column = image.stride()
+        if stride == (1, 1) and to_column == 1 and to_row >= image.shape[3]:
+            self.pitch, self.steps = to_row, (to_image, to_channel, 0, 0)
             if not image.is_contiguous():
                 last = zip(image.shape, image.stride(), strict=True)
                 image = image.as_strided((1 + sum((n - 1) * step for n, step in last),), (1,))
@@ -72,17 +74,29 @@ def phases(image: Tensor, stride: Pair, extent: Pair) -> tuple[np.ndarray[Any, A
     Planes (B, C, sy or less, sx or less, rows·cols and a gap), cols.
     """
     pixels = image.numpy()
-    (sy, sx), (batch, channels, height, width) = stride, image.shape
+    shape, rows, cols, split = _phases(image.shape, image.dtype, stride, extent)
+    planes = np.empty(shape, pixels.dtype)
+    lines, operations = shape[0] * shape[1] * rows, 50 * planes.size
+    if operations < threads.WORTH_SHARING:
+        split(pixels, planes, stride, rows, cols, 0, lines)
+    else:
+        threads.share(partial(split, pixels, planes, stride, rows, cols), lines, operations)
+    return planes, cols
+
+
+@lru_cache(maxsize=256)
+def _phases(
+    shape: tuple[int, ...], dtype: torch.dtype, stride: Pair, extent: Pair
+) -> tuple[tuple[int, ...], int, int, jit.Kernel]:
+    """Return the shape of planes, the rows and columns of each, and what fills them."""
+    (sy, sx), (batch, channels, height, width) = stride, shape
     rows, cols = -(-height // sy), -(-width // sx)
     down, across = (min(pair) for pair in zip(stride, extent, strict=True))
     # Planes that lie a multiple of 4096 bytes apart would compete for the same lines of the cache.
-    page, line = 4096 // image.itemsize, 64 // image.itemsize
+    page, line = 4096 // dtype.itemsize, 64 // dtype.itemsize
     gap = (9 * line - rows * cols) % page if rows * cols >= page else 0
-    planes = np.empty((batch, channels, down, across, rows * cols + gap), pixels.dtype)
-    split = jit.phases(image.dtype, sx if sx == across and sx in STRIDES else 0)
-    run = partial(split, pixels, planes, stride, rows, cols)
-    threads.share(run, batch * channels * rows, 50 * planes.size)
-    return planes, cols
+    split = jit.phases(dtype, sx if sx == across and sx in STRIDES else 0)
+    return (batch, channels, down, across, rows * cols + gap), rows, cols, split
 
 
 @lru_cache(maxsize=256)
@@ -131,50 +145,109 @@ def sums(
     Tensor, shape (B, N, Ho, Wo)
         Of the image's dtype for floats, int64 for integers.
     """
-    image, taps = image.detach(), _taps(kernel, weight)
-    shape, dtype = _sums(image, kernel, stride, dilation)
-    result = np.empty(shape, name_of(dtype))  # torch takes longer to make a tensor
-    run = jit.kernel(expression, "sums", weight is not None, image.dtype)
-    rows, operations = shape[2], 3 * math.prod(shape) * taps[0].shape[1]
-    sharing = threads.sharing(operations)
-    # The number of threads must not change the order in which floats are added; nor, where there
-    # are rows enough for all, what runs there are: the last sums of a run may be added otherwise.
-    small = operations < threads.WORTH_SHARING and image.nbytes <= SPLIT
-    whole = stride == (1, 1) or small
-    order = None if whole else _by_phase(kernel.shape, stride, dilation)
-    if order is not None:
-        taps = [np.take(values, order, 1) for values in taps]
-    extent = _extent(kernel.shape, dilation)
+    return bind(image.shape, kernel, weight, expression, stride, dilation)(image)
 
-    def add(planes: Planes, top: int, block: int, first: int, last: int) -> None:
-        """Compute rows of sums, `block` in a run; planes begin with those of row `top`."""
-        offsets = planes.offsets(kernel.shape, dilation)
-        offsets = offsets if order is None else offsets[order]
-        for b in range(shape[0]):
-            place = b, b * planes.steps[0] - top * planes.pitch, 0
-            arguments = planes.flat, offsets, *taps, result, place, planes.pitch, block, CHUNK
-            run(*arguments, first, last)
 
-    if whole:
-        planes = Planes(image, stride, extent)
-        block = _rows_in_a_run(rows, shape[3], planes.pitch, sharing)
-        threads.share(partial(add, planes, 0, block), rows, operations, block)
+def bind(
+    image_shape: tuple[int, ...],
+    kernel: Tensor,
+    weight: Tensor | None,
+    expression: str,
+    stride: Pair,
+    dilation: Pair,
+) -> Callable[[Tensor], Tensor]:
+    """Prepare `sums` of images of that shape."""
+    of = image_shape, kernel.shape, kernel.dtype, weight is not None, expression, stride, dilation
+    run = _run_of(*of, threads.count_threads())
+    taps = _taps(kernel, weight)
+    if run.order is not None:
+        taps = [np.take(values, run.order, 1) for values in taps]
+    return partial(run.at_once if run.whole else run.by_parts, taps)
+
+
+class _Run:
+    """What `sums` of such images and templates do, whatever these hold."""
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        kernel_shape: torch.Size,
+        dtype: torch.dtype,
+        weighted: bool,
+        expression: str,
+        stride: Pair,
+        dilation: Pair,
+        count: int,
+    ) -> None:
+        self.kernel_shape, self.stride, self.dilation = kernel_shape, stride, dilation
+        self.shape, result = _sums(image_shape, kernel_shape, dtype, stride, dilation)
+        self.name, nbytes = name_of(result), math.prod(image_shape) * dtype.itemsize
+        self.run = jit.kernel(expression, "sums", weighted, dtype)
+        taps, (rows, self.cols) = math.prod(kernel_shape[1:]), self.shape[2:]
+        self.operations = 3 * math.prod(self.shape) * taps
+        self.sharing = threads.sharing(self.operations)
+        # The number of threads must not change the order in which floats are added; nor, where
+        # there are rows enough for all, what runs there are: the last sums of a run may be added
+        # otherwise.
+        small = self.operations < threads.WORTH_SHARING and nbytes <= SPLIT
+        self.whole = stride == (1, 1) or small
+        self.order = None if self.whole else _by_phase(kernel_shape, stride, dilation)
+        self.extent = _extent(kernel_shape, dilation)
+        pitch, line = -(-image_shape[3] // stride[1]), nbytes // image_shape[2]
+        self.block = _rows_in_a_run(rows, self.cols, pitch, self.sharing)
+        # As many parts for each thread, of whole blocks.
+        together = rows_at_a_time(SPLIT, line, stride[0], self.extent[0])
+        parts = self.sharing * -(-rows // (self.sharing * together))
+        self.most = self.block * -(-rows // (parts * self.block))
+
+    def at_once(self, taps: list[Array], image: Tensor) -> Tensor:
+        planes, result = Planes(image, self.stride, self.extent), np.empty(self.shape, self.name)
+        rows = self.shape[2]
+        block = _rows_in_a_run(rows, self.cols, planes.pitch, self.sharing)
+        if self.sharing == 1 and self.operations <= threads.LONGEST:  # as it is oftenest
+            self._add(taps, planes, result, 0, block, 0, rows)
+        else:
+            add = partial(self._add, taps, planes, result, 0, block)
+            threads.share(add, rows, self.operations, block)
+        return torch.from_numpy(result)  # torch takes longer to make a tensor
+
+    def by_parts(self, taps: list[Array], image: Tensor) -> Tensor:
+        result, down = np.empty(self.shape, self.name), self.stride[0]
+
+        def split(first: int, last: int) -> None:
+            """Split the pixels of some rows, which then lie in the cache, and compute these."""
+            for top in range(first, last, self.most):
+                bottom = min(top + self.most, last)
+                lines = slice(top * down, (bottom - 1) * down + self.extent[0])
+                planes = Planes(image[:, :, lines], self.stride, self.extent)
+                self._add(taps, planes, result, top, self.block, top, bottom)
+
+        threads.share(split, self.shape[2], self.operations, self.most)
         return torch.from_numpy(result)
-    block = _rows_in_a_run(rows, shape[3], -(-image.shape[3] // stride[1]), sharing)
-    # As many parts for each thread, of whole blocks.
-    line = image.nbytes // image.shape[2]
-    parts = sharing * -(-rows // (sharing * rows_at_a_time(SPLIT, line, stride[0], extent[0])))
-    most = block * -(-rows // (parts * block))
 
-    def split(first: int, last: int) -> None:
-        """Split the pixels of some rows, which then lie in the cache, and compute these."""
-        for top in range(first, last, most):
-            bottom = min(top + most, last)
-            lines = slice(top * stride[0], (bottom - 1) * stride[0] + extent[0])
-            add(Planes(image[:, :, lines], stride, extent), top, block, top, bottom)
+    def _add(
+        self,
+        taps: list[Array],
+        planes: Planes,
+        result: Array,
+        top: int,
+        block: int,
+        first: int,
+        last: int,
+    ) -> None:
+        """Compute rows of sums, `block` in a run; planes begin with those of row `top`."""
+        offsets = planes.offsets(self.kernel_shape, self.dilation)
+        offsets = offsets if self.order is None else offsets[self.order]
+        pitch, step = planes.pitch, planes.steps[0]
+        for b in range(self.shape[0]):
+            place = b, b * step - top * pitch, 0
+            more = offsets, *taps, result, place, pitch, block, CHUNK
+            self.run(planes.flat, *more, first, last)
 
-    threads.share(split, rows, operations, most)
-    return torch.from_numpy(result)
+
+@lru_cache(maxsize=256)
+def _run_of(*of: Any) -> _Run:
+    return _Run(*of)
 
 
 def _extent(kernel_shape: torch.Size, dilation: Pair) -> Pair:
@@ -221,18 +294,22 @@ def _rows_in_a_run(rows: int, cols: int, pitch: int, sharing: int) -> int:
 
 def empty_sums(image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair) -> Tensor:
     """Allocate what `sums` returns."""
-    shape, dtype = _sums(image, kernel, stride, dilation)
+    shape, dtype = _sums(image.shape, kernel.shape, kernel.dtype, stride, dilation)
     return image.new_empty(shape, dtype=dtype)
 
 
 def _sums(
-    image: Tensor, kernel: Tensor, stride: Pair, dilation: Pair
+    image_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    dtype: torch.dtype,
+    stride: Pair,
+    dilation: Pair,
 ) -> tuple[tuple[int, int, int, int], torch.dtype]:
     """Return shape and dtype of what `sums` returns."""
-    (batch, _, height, width), (templates, _, h, w) = image.shape, kernel.shape
+    (batch, _, height, width), (templates, _, h, w) = image_shape, kernel_shape
     rows = (height - dilation[0] * (h - 1) - 1) // stride[0] + 1
     cols = (width - dilation[1] * (w - 1) - 1) // stride[1] + 1
-    dtype = image.dtype if image.is_floating_point() else torch.int64
+    dtype = dtype if dtype.is_floating_point else torch.int64
     return (batch, templates, rows, cols), dtype
 
 

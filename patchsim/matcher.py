@@ -1,0 +1,283 @@
+"""Matcher: templates that are bound once and slid over many images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _are_functorch_transforms_active as _functions_active
+from torch.autograd import forward_ad
+
+from patchsim import options, threads
+from patchsim.ambient import independent, plain, refuse_transforms
+from patchsim.arguments import Templates, read_templates
+from patchsim.backends import Backend
+from patchsim.call import data_range_of
+from patchsim.finish import Reduction
+from patchsim.metrics import AnyMetric
+from patchsim.planner import Plan, make_plan
+from patchsim.problem import IntOrPair, Padding, name_of
+from patchsim.search.find import Searcher, Wanted
+from patchsim.search.matches import Matches
+
+#: Kinds of images, by size and dtype, for which a matcher keeps what it prepared.
+KINDS = 8
+
+OfImage = Callable[[Tensor], Tensor]
+
+
+class Matcher:
+    """Templates, a metric and a geometry, prepared once and used on many images.
+
+    Parameters
+    ----------
+    kernel : Tensor, shape (C, h, w) or (N, C, h, w), or a sequence of tensors (C, h, w)
+        Copied, so that it may change afterwards. A sequence, whose sizes may differ, is for `find`.
+    metric, stride, padding, dilation, weight, data_range, backend
+        As in `patchsim.similarity`. Of a sequence of templates `weight` is one, too.
+    scales, angles : sequence of float, optional
+        As in `patchsim.find`, for which they are: maps are of the templates as they are given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `patchsim.similarity` and `patchsim.find`.
+
+    Notes
+    -----
+    What depends on an image's size and dtype is worked out when the first such image is met, and
+    kept for the next ones, for up to 8 kinds at a time. Several threads may use a matcher at the
+    same time. It can be pickled, as its arguments. Templates that require gradients are prepared
+    for each image anew.
+
+    Examples
+    --------
+    >>> frames = torch.zeros(2, 1, 5, 5, dtype=torch.uint8)
+    >>> frames[0, 0, 1, 2] = frames[1, 0, 3, 1] = 200
+    >>> matcher = Matcher(frames[0, :, 0:3, 1:4], "l2")
+    >>> print(matcher)
+    Matcher of 1 template of 1x3x3 uint8, metric 'l2'
+    >>> [matcher.similarity(frame).argmax().item() for frame in frames]
+    [1, 6]
+    >>> [(match.y, match.x) for frame in frames for match in matcher.find(frame)]
+    [(0, 1), (2, 0)]
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor | Sequence[Tensor],
+        metric: str | AnyMetric = "l1",
+        *,
+        stride: IntOrPair = 1,
+        padding: Padding = 0,
+        dilation: IntOrPair = 1,
+        weight: Tensor | Sequence[Tensor | None] | None = None,
+        data_range: float | None = None,
+        scales: Sequence[float] | None = None,
+        angles: Sequence[float] | None = None,
+        backend: str | Backend = "auto",
+    ) -> None:
+        self._begin(
+            _copied(kernel),
+            metric,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            weight=_copied(weight),
+            data_range=data_range,
+            scales=scales,
+            angles=angles,
+            backend=backend,
+        )
+        # What is wrong should be said now, not at the first image.
+        if isinstance(self._kernel, list | tuple) or scales is not None or angles is not None:
+            self._of_search()
+        else:
+            summed = self._of_maps().metric.summed
+            if data_range is not None:
+                data_range_of(data_range, self._kernel.dtype, summed.degree)
+
+    @classmethod
+    def once(
+        cls, kernel: Tensor | Sequence[Tensor], metric: str | AnyMetric, **more: Any
+    ) -> Matcher:
+        """Make a matcher that is used once, for which nothing is copied."""
+        matcher = cls.__new__(cls)
+        matcher._begin(kernel, metric, **more)
+        return matcher
+
+    def _begin(
+        self,
+        kernel: Any,
+        metric: str | AnyMetric,
+        *,
+        stride: IntOrPair = 1,
+        padding: Padding = 0,
+        dilation: IntOrPair = 1,
+        weight: Any = None,
+        data_range: float | None = None,
+        scales: Sequence[float] | None = None,
+        angles: Sequence[float] | None = None,
+        backend: str | Backend = "auto",
+    ) -> None:
+        self._kernel, self._metric, self._weight = kernel, metric, weight
+        self._geometry = stride, padding, dilation
+        self._more = data_range, backend
+        self._poses = scales, angles
+        self._known: dict[tuple[Any, ...], OfImage] = {}
+        self._templates: Templates | None = None
+        self._searcher: Searcher | None = None
+
+    @independent
+    def similarity(self, image: Tensor) -> Tensor:
+        """Measure how similar each window of an image is: see `patchsim.similarity`."""
+        return self._map(image, "mean", True)
+
+    @independent
+    def distance(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+        """Measure how far each window of an image is: see `patchsim.distance`."""
+        return self._map(image, reduction, False)
+
+    @independent
+    def error_bound(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+        """Bound |computed − exact| of an image's map: see `patchsim.error_bound`."""
+        refuse_transforms("error_bound")
+        return self._of_maps().call(plain("image", image)).bound(reduction)
+
+    @independent
+    def plan(self, image: Tensor) -> Plan:
+        """Tell what would compute an image's map if the backend is "auto": see `patchsim.plan`."""
+        call = self._of_maps().call(plain("image", image))
+        return make_plan(call.problem, call.metric.summed)
+
+    @independent
+    def find(
+        self,
+        image: Tensor,
+        *,
+        k: int | None = 1,
+        threshold: float | None = None,
+        max_overlap: float = 0.3,
+        subpixel: bool = False,
+    ) -> Matches:
+        """Find where the templates are in an image: see `patchsim.find`."""
+        refuse_transforms("find")
+        wanted = Wanted.read(k, threshold, max_overlap, subpixel)
+        return self._of_search().matches(plain("image", image), wanted)
+
+    def __repr__(self) -> str:
+        kernels = [self._kernel] if isinstance(self._kernel, Tensor) else list(self._kernel)
+        number = sum(len(own) if own.dim() == 4 else 1 for own in kernels)
+        sizes = dict.fromkeys("x".join(map(str, own.shape[-3:])) for own in kernels)
+        of = f"{', '.join(sizes)} {name_of(kernels[0].dtype)}"
+        metric = self._metric if isinstance(self._metric, str) else self._metric.name
+        stride, padding, dilation = self._geometry
+        (data_range, backend), (scales, angles) = self._more, self._poses
+        more = {
+            "stride": None if stride == 1 else stride,
+            "padding": None if padding == 0 else padding,
+            "dilation": None if dilation == 1 else dilation,
+            "weight": None if self._weight is None else "given",
+            "data_range": data_range,
+            "scales": None if scales is None else len(scales),
+            "angles": None if angles is None else len(angles),
+            "backend": None if backend == "auto" else getattr(backend, "name", backend),
+        }
+        given = "".join(f", {name} {own!r}" for name, own in more.items() if own is not None)
+        return (
+            f"Matcher of {number} template{'s' * (number != 1)} of {of}, metric {metric!r}{given}"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        stride, padding, dilation = self._geometry
+        (data_range, backend), (scales, angles) = self._more, self._poses
+        return {
+            "kernel": self._kernel,
+            "metric": self._metric,
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "weight": self._weight,
+            "data_range": data_range,
+            "scales": scales,
+            "angles": angles,
+            "backend": backend if isinstance(backend, str) else backend.name,
+        }
+
+    def __setstate__(self, arguments: dict[str, Any]) -> None:
+        self._begin(**arguments)
+
+    def _map(self, image: Tensor, reduction: Reduction, similarity: bool) -> Tensor:
+        image = plain("image", image)
+        if not self._keeps(image):
+            call = self._of_maps().call(image)
+            return call.map(reduction, similarity=similarity)
+        key = (
+            image.shape,
+            image.dtype,
+            image.device,
+            image.requires_grad and torch.is_grad_enabled(),
+            reduction,
+            similarity,
+            options.max_memory,
+            threads.count_threads(),
+        )
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= KINDS:
+                self._known.clear()
+            found = self._of_maps().call(image).of_image(reduction, similarity=similarity)
+            self._known[key] = found
+        return found(image)
+
+    def _keeps(self, image: Tensor) -> bool:
+        """Tell whether what is worked out for an image holds for the next one."""
+        both = isinstance(image, Tensor) and isinstance(self._kernel, Tensor)
+        if torch.compiler.is_compiling() or not both or image.is_nested:
+            return False
+        derived = self._kernel.requires_grad or forward_ad._current_level >= 0
+        return not derived and not _functions_active()
+
+    def _of_maps(self) -> Templates:
+        """Read the templates for maps."""
+        if isinstance(self._kernel, list | tuple) and any(map(torch.is_tensor, self._kernel)):
+            raise TypeError(
+                "a map is of one tensor of templates; of a sequence, whose sizes may differ, there "
+                "is only `find`. torch.stack joins those of one size"
+            )
+        if self._templates is None:
+            given = self._geometry, self._weight, *self._more
+            self._templates = read_templates(self._kernel, self._metric, *given)
+        return self._templates
+
+    def _of_search(self) -> Searcher:
+        """Read the templates for searches."""
+        if self._searcher is None:
+            (stride, padding, dilation), (scales, angles) = self._geometry, self._poses
+            if padding not in (0, "valid", (0, 0)) or dilation not in (1, (1, 1)):
+                raise ValueError(
+                    "`find` looks for templates inside the image, pixel by pixel: it takes neither "
+                    f"`padding` (={padding!r}) nor `dilation` (={dilation!r})"
+                )
+            data_range, backend = self._more
+            self._searcher = Searcher(
+                self._kernel,
+                self._metric,
+                stride=stride,
+                weight=self._weight,
+                data_range=data_range,
+                scales=scales,
+                angles=angles,
+                backend=backend,
+            )
+        return self._searcher
+
+
+def _copied(given: Any) -> Any:
+    """Copy tensors, so that those who gave them may change theirs."""
+    if isinstance(given, Tensor):
+        with torch.inference_mode(mode=False):
+            return given.clone()
+    return list(map(_copied, given)) if isinstance(given, list | tuple) else given
