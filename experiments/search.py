@@ -22,7 +22,7 @@ from torch import Tensor
 
 import patchsim
 from patchsim.arguments import read
-from patchsim.search import channel_sums, lower_bounds, pruning
+from patchsim.search import lower_bounds, pruning
 from patchsim.search.survey import Survey
 
 #: Photos, enlarged; and kinds of images that are hard to prune, or easy.
@@ -36,7 +36,6 @@ METRICS = ("l1", "l2", "zncc")
 METHODS = {"l2": cv2.TM_SQDIFF, "zncc": cv2.TM_CCOEFF_NORMED}
 WAYS = {
     pruning.of_blocks: "blocks",
-    channel_sums.of_channels: "channels",
     lower_bounds.of_maps: "map",
     lower_bounds.sharper: "map in float64",
 }
@@ -121,11 +120,8 @@ def _compare(kind: str, image: Tensor, template: Tensor, metric: str, turns: int
 
 
 def _dense(image: Tensor, template: Tensor, metric: str) -> Any:
-    """Search without sums of blocks and channels: by maps, and what their errors leave."""
-    with (
-        mock.patch.object(pruning, "possible", return_value=False),
-        mock.patch.object(channel_sums, "possible", return_value=False),
-    ):
+    """Search without sums of blocks: by maps, and what their errors leave."""
+    with mock.patch.object(pruning, "possible", return_value=False):
         return patchsim.find(image, template, metric)
 
 

@@ -282,11 +282,9 @@ def find(
     -----
     The result is that of measuring every window, sorting and suppressing. For l1, l2, rmse and zncc
     without weights most windows are left out by lower bounds from sums of blocks (see
-    `patchsim.search.pruning` and `patchsim.search.correlated_blocks`) or, of colour images of
-    floats, of channels (`patchsim.search.channel_sums`), wherever that is likely to be faster than
-    their map. Otherwise time is that of the map, or of another in float64 where errors of float32
-    leave too many windows of ncc, zncc, ssim or intersection. Memory is a map or two a template, as
-    long as that is within `patchsim.options.max_memory`: beyond, parts are searched one by one.
+    `patchsim.search.pruning` and `patchsim.search.correlated_blocks`), wherever that is likely to
+    be faster than their map. Otherwise time is that of the map. Memory is a map or two a template,
+    as long as that is within `patchsim.options.max_memory`: beyond, parts are searched one by one.
 
     Examples
     --------

@@ -245,7 +245,7 @@ from itertools import product
 from unittest import mock
 import torch
 import patchsim
-from patchsim.search import channel_sums, pruning
+from patchsim.search import pruning
 from patchsim.kernels import jit
 from patchsim import cli, warmup
 assert cli.main(["warmup"]) == 0
@@ -254,20 +254,16 @@ values = torch.randint(0, 200, (3, 200, 240), generator=generator)
 # Small searches are direct; large ones take the processor's instructions, and tiled transforms.
 cases = [(60, 9, 12, stride) for stride in (1, 2, 3)] + [(240, 48, 40, 1), (240, 20, 21, (2, 1))]
 cases += [(240, 28, 28, 2), (240, 60, 58, (1, 2)), (240, 70, 71, (1, 3))]
-ways = (pruning, False), (channel_sums, False), (None, False), (None, True)
+ways = (True, False), (False, False), (False, True)
 with mock.patch.object(jit, "compiled", side_effect=AssertionError("compiled")):
     for metric, dtype, case in product(patchsim.metrics.METRICS, warmup.DTYPES, cases):
         (size, h, w, stride), image = case, values.to(dtype)[..., : case[0]]
         options = {"k": 2, "stride": stride, "data_range": 255}
         if metric == "l4" and dtype is torch.int16:
             continue  # no backend holds its sums
-        for bounds, weighted in ways:
+        for blocks, weighted in ways:
             weight = torch.ones(h, w) if weighted else None
-            pruned, summed = (
-                mock.patch.object(way, "promising", return_value=way is bounds)
-                for way in (pruning, channel_sums)
-            )
-            with pruned, summed:
+            with mock.patch.object(pruning, "promising", return_value=blocks):
                 kernel = image[:, 4 : 4 + h, 5 : 5 + w]
                 patchsim.find(image, kernel, metric, weight=weight, **options)
 """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import patchsim
 from patchsim.arguments import read
 from patchsim.metrics import METRICS
-from patchsim.search import channel_sums, correlated_blocks, lower_bounds, pruning
+from patchsim.search import correlated_blocks, lower_bounds, pruning
 from patchsim.search.direct import Direct
 from patchsim.sums import overlap_save
 from patchsim.sums.transform_errors import gain
@@ -76,16 +76,6 @@ def test_blocks(metric, dtype, data, side):
     assert_below(bounds, *exact_means(case, metric, call))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("metric", ["l1", "l2", "rmse"])
-@settings(max_examples=settings.default.max_examples // 2)
-@given(st.data())
-def test_channels(metric, dtype, data):
-    case, call = unweighted(data, dtype, metric)
-    assert channel_sums.possible(call)
-    assert_below(channel_sums.of_channels(call), *exact_means(case, metric, call))
-
-
 @pytest.mark.parametrize("dtype", deep_unless(USUAL.__contains__, FLOATS_AND_BYTES), ids=str)
 @pytest.mark.parametrize("metric", deep_unless(["l1", "l2"].__contains__, ["l1", "l2", "l4"]))
 @settings(max_examples=settings.default.max_examples // 2)
@@ -125,24 +115,7 @@ def test_blocks_of_zncc(dtype, data, side):
     assert_below_direct(call, correlated_blocks.of_blocks(call, largest))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@given(st.data())
-def test_channels_of_zncc(dtype, data):
-    _, call = unweighted(data, dtype, "zncc")
-    assert_below_direct(call, channel_sums.of_channels(call))
-
-
-def test_the_least_and_greatest_pixel_are_the_images():
-    """On several threads, each of which tells those of its rows."""
-    image = 5 + torch.rand(1, 3, 1200, 600, generator=torch.Generator().manual_seed(0))
-    call = read(image, image[..., :9, :9], "zncc", (1, 0, 1), None, None, "auto", bounds_only=True)
-    own, ends = channel_sums._added(call, torch.float64)
-    assert ends == (float(image.min()), float(image.max()))
-    assert torch.equal(own.image, image.double().sum(1, keepdim=True))
-
-
 HARD = {
-    "channels": channel_sums.of_channels,
     "blocks": lambda call: correlated_blocks.of_blocks(call, 2),
     "pixels": lambda call: correlated_blocks.of_blocks(call, 1),
 }
@@ -319,36 +292,6 @@ def test_smooth_images_are_pruned(metric):
     [bounds] = pruning.of_blocks(call)
     best = patchsim.distance(image, kernel, metric).min()
     assert bounds.count(float(best)) < 1000
-
-
-@pytest.mark.parametrize("metric", ["l1", "l2", "zncc"])
-def test_sums_of_channels_prune_noise(metric):
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(3, 300, 400, generator=generator)
-    kernel = image[:, 100:132, 200:232] + 0.02 * torch.randn(3, 32, 32, generator=generator)
-    call = read(image[None], kernel[None], metric, (1, 0, 1), None, None, "auto", bounds_only=True)
-    assert channel_sums.promising(call) == (metric == "l1")  # of a map that takes milliseconds
-    [bounds] = channel_sums.of_channels(call)
-    assert bounds.count(float(patchsim.distance(image, kernel, metric).min())) == 1
-
-
-@pytest.mark.parametrize("metric", ["l1", "l2", "zncc"])
-def test_images_of_colours_take_maps(metric):
-    """The sums of their channels repeat."""
-    generator = torch.Generator().manual_seed(0)
-    grey = torch.rand(1, 12, 16, generator=generator).repeat(1, 10, 10)
-    change = torch.randn(1, 120, 160, generator=generator) / 8
-    image = torch.cat([grey + change, grey - change, grey])
-    kernel = image[:, 40:72, 50:82] + 0.01 * torch.randn(3, 32, 32, generator=generator)
-    with (
-        mock.patch.object(pruning, "promising", return_value=False),
-        mock.patch.object(channel_sums, "promising", return_value=True),
-        mock.patch.object(pruning, "affordable", return_value=30),  # of 60 whose sums are alike
-        mock.patch.object(lower_bounds, "of_maps", wraps=lower_bounds.of_maps) as maps,
-    ):
-        [match] = patchsim.find(image, kernel, metric)
-    assert (match.y, match.x) == (40, 50)
-    assert maps.called
 
 
 def test_what_cannot_be_pruned():

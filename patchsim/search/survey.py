@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchsim.call import Call
-from patchsim.search import channel_sums, lower_bounds, pruning
+from patchsim.search import lower_bounds, pruning
 from patchsim.search.best_first import Found, best_first
 from patchsim.search.direct import Direct
 from patchsim.search.lower_bounds import LowerBounds
@@ -103,11 +103,8 @@ def _ways(call: Call, alone: bool) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
     blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0, near=True)
     sharper = [Way(lower_bounds.sharper, 2.0, near=True)] if lower_bounds.sharpens(call) else []
-    channels = []
-    if channel_sums.possible(call) and channel_sums.promising(call):
-        channels = [Way(channel_sums.of_channels, 0.6)]
     promising = pruning.possible(call) and pruning.promising(call, alone)
-    return [*[blocks] * promising, *channels, maps, *sharper]
+    return [*[blocks] * promising, maps, *sharper]
 
 
 class Survey:
