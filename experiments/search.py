@@ -37,7 +37,6 @@ METHODS = {"l2": cv2.TM_SQDIFF, "zncc": cv2.TM_CCOEFF_NORMED}
 WAYS = {
     pruning.of_blocks: "blocks",
     lower_bounds.of_maps: "map",
-    lower_bounds.sharper: "map in float64",
 }
 #: The search; the same result from maps of all windows alone; an inexact one; and a peer.
 COLOURS = {"find": BLUE, "dense": ORANGE, "map": GREEN, "OpenCV": PURPLE}

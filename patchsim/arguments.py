@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 import torch
@@ -18,7 +17,7 @@ from patchsim.call import Call, data_range_of
 from patchsim.kernels.definition import checked, exact
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.metrics.base import Preparation
-from patchsim.normalising import normalised, normalising
+from patchsim.normalising import for_sums
 from patchsim.planner import make_plan
 from patchsim.problem import (
     INTEGER_RANGES,
@@ -65,8 +64,8 @@ class Templates:
     def call(self, image: Tensor, *, bounds_only: bool = False) -> Call:
         """Check an image against the templates, and bring both into what is computed with.
 
-        Statistics of floats are computed in float64, as their sums may cancel; without weights,
-        `bounds_only` on distances need not be.
+        Statistics of floats are computed in float64, as their sums may cancel; for a search, which
+        wants `bounds_only` of their maps, tensors stay as they are.
         """
         chosen, kernel, weight = self.metric, self.kernel, self.weight
         problem = problem_of(image, self.given, *self.geometry, self.weighting)
@@ -184,13 +183,9 @@ def _of_statistic(
     image, kernel, weight = tensors
     if statistic.of_counts and not (problem.transformed or torch.compiler.is_compiling()):
         _refuse_negative(statistic, image=image, kernel=kernel)
-    if not problem.dtype.is_floating_point or (bounds_only and weight is None):
+    if bounds_only or not problem.dtype.is_floating_point:
         return problem, kernel, None
-    problem = replace(problem, dtype=torch.float64)
-    if bounds_only:
-        return problem, kernel, None
-    turned = normalised(statistic, problem, kernel, weight)
-    return problem, turned, partial(normalising, statistic, problem)
+    return for_sums(statistic, problem, kernel, weight)
 
 
 def _refuse_negative(statistic: Statistic, **tensors: Tensor) -> None:

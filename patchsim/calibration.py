@@ -72,7 +72,7 @@ def _time(backend: Backend, problem: Problem, metric: Metric) -> float:
 
     def call() -> float:
         start = time.perf_counter()
-        steps = tiling.Steps(None, backend.bound, torch.clone)
+        steps = tiling.Steps(None, backend.bound, torch.clone, problem.value_dtype)
         given = metric, problem, kernel, None
         tiling.Tiles(steps, backend, *given, options.max_memory)(image)
         return time.perf_counter() - start

@@ -18,8 +18,9 @@ from patchsim.backends.base import Bind, Work, bound_to
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, unweighted
 from patchsim.metrics import AnyMetric, Metric, Statistic
-from patchsim.metrics.base import identity
+from patchsim.metrics.base import PRODUCT, identity
 from patchsim.moments import adapt
+from patchsim.normalising import balance, for_sums
 from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES, Problem
 from patchsim.sums import algebra, factors
@@ -86,19 +87,33 @@ class Call:
     def _in_map_dtype(self, maps: Tensor) -> Tensor:
         return maps.to(self.map_dtype)
 
-    def least(self, off: float = 0.0) -> tuple[Tensor, Tensor]:
+    def least(self) -> tuple[Tensor, Tensor]:
         """Bound the distances of a statistic from below, and compute them, (B, N, Ho, Wo) each.
 
-        NaN or inf: no match. The image's sums and moments may be `off` those to be bounded.
+        NaN or inf: no match. The call is one of a search.
         """
+        call = self
         errors: tuple[float, ...] = ()
+        if self.problem.dtype.is_floating_point:
+            assert isinstance(self.metric, Statistic)
+            given = self.problem, self.kernel, self.weight
+            problem, kernel, prepares = for_sums(self.metric, *given)
+            call = replace(self, problem=problem, kernel=kernel, prepares=prepares).ready()
         if self.weight is None:
-            errors = tuple((off + self.worst("sum")).tolist())
-        backend = self._adapted("mean", self._score(True), errors, off)
+            errors = call.errors_of_sums()
+        backend = call._adapted("mean", call._score(True), errors)
         with torch.no_grad():
-            maps = self._tiles(backend.bound, _as_it_is, backend)(self.image)
+            maps = call._tiles(backend.bound, call._in_map_dtype, backend)(call.image)
             bounds, distances = maps.chunk(2, 1)
         return bounds, distances
+
+    def errors_of_sums(self) -> tuple[float, ...]:
+        """Bound the errors of the sums that a statistic is made of, one number a template."""
+        if self.metric.summed is not PRODUCT or self.problem.value_range is not None:
+            return tuple(self.worst("sum").tolist())
+        unit = balance(self.extremes, self.kernel)
+        call = replace(self, kernel=unit * self.kernel)
+        return tuple((call.worst("sum") / unit).tolist())
 
     @bounds.overflowing
     def worst(self, reduction: Reduction = "mean") -> Array:
@@ -178,7 +193,15 @@ class Call:
         return data_range_of(self.data_range, self.dtype, self.metric.summed.degree)
 
     def _tiles(self, bind: Bind, finish: Callable[[Tensor], Tensor], backend: Backend) -> Tiles:
-        steps = Steps(self.prepares, self._sparing(bind), finish)
+        dtype = self.problem.value_dtype
+        if (
+            isinstance(self.metric, Statistic)
+            and self.prepares is None
+            and self.image.is_floating_point()
+        ):
+            # Which converts it itself, if it must.
+            dtype = torch.promote_types(self.image.dtype, torch.float32)
+        steps = Steps(self.prepares, self._sparing(bind), finish, dtype)
         given = self.metric.summed, self.problem, self.kernel, self.weight
         return Tiles(steps, backend, *given, self.memory)
 
@@ -207,7 +230,8 @@ class Call:
             if self.backend.approximate:  # whose error depends on the whole tile's values
                 into[:] = finish(bind(metric, part, kernel, weight)(patch))
                 continue
-            steps, given = Steps(None, bind, finish), (metric, part, kernel, weight)
+            steps = Steps(None, bind, finish, patch.dtype)
+            given = metric, part, kernel, weight
             Tiles(steps, bounding, *given, self.memory // 2)(patch, into)
         return errors
 
@@ -225,7 +249,6 @@ class Call:
         reduction: Reduction,
         score: Score,
         errors: tuple[float, ...] | None = None,
-        off: float = 0.0,
     ) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
@@ -233,7 +256,7 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        return adapt(self.backend, self.metric, self.span, score, errors, off)
+        return adapt(self.backend, self.metric, self.span, score, errors)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map, or the sums that a statistic is made of."""

@@ -1,8 +1,7 @@
 """Statistics: similarities made of a metric's window sums and of moments of windows and templates.
 
-Σp and Σp² are box sums and Σp·k follows from the SSD, Σ(p − k)², so that whatever computes l2
-computes normalised correlation as well. All of it is in float64, where the moments of integers
-have no rounding.
+Σp and Σp² are box sums and Σp·k is what backends sum. All of it is in float64, where the moments of
+integers have no rounding.
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ from torch import Tensor
 
 from patchsim.backends.base import Backend, OfImage, Work
 from patchsim.backends.conv2d import CONV2D
+from patchsim.bounds import finite_range
 from patchsim.finish import Score
-from patchsim.kernels import jit, scores
-from patchsim.metrics.base import Metric, Moments, Statistic
+from patchsim.kernels import scores
+from patchsim.metrics.base import PRODUCT, Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
+from patchsim.normalising import balance, mean_of, plain
 from patchsim.problem import Problem
-from patchsim.sums import algebra, box, factors
+from patchsim.sums import box, factors
 from patchsim.sums.box import box_sum, expression_sum
 from patchsim.sums.equal_pixels import flat_windows
 from patchsim.sums.slide import Planes
@@ -40,14 +41,12 @@ def adapt(
     data_range: float,
     score: Score,
     errors: tuple[float, ...] | None = None,
-    off: float = 0.0,
 ) -> Backend:
     """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it.
 
-    Or lower bounds on the distances of all windows to each template, given the errors of its sums,
-    and how far moments are `off` beyond rounding.
+    Or lower bounds on the distances of all windows to each template, given the errors of its sums.
     """
-    adapted = _Adapted(backend, statistic, data_range, score, errors or (), off)
+    adapted = _Adapted(backend, statistic, data_range, score, errors or ())
     bind = adapted.bind if errors is None else adapted.bind_least
     return dataclasses.replace(backend, bind=bind, error=adapted.error, work=adapted.work)
 
@@ -59,19 +58,18 @@ class _Adapted:
     range: float
     score: Score
     errors: tuple[float, ...]
-    off: float
 
     def bind(
         self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
     ) -> OfImage:
         """Prepare templates for maps of scores."""
-        window_sums = self.backend.bound(self.statistic.summed, problem, kernel, weight)
-        own = _Templates(self._centre(problem, kernel), kernel) if _plain(problem) else None
+        window_sums = self._sums(problem, kernel, weight)
+        own = _Templates(kernel) if plain(problem) else None
 
         def of_image(image: Tensor) -> Tensor:
             sums = window_sums(image)
             if own is not None:
-                run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=False)
+                run = scores.kernel(self.statistic, sums.dtype, self.score.working)
                 if run:
                     wanted = (self.score.similarity,)
                     found = self._scores(run, wanted, problem, image, own, sums)
@@ -92,12 +90,12 @@ class _Adapted:
         corner of the intervals in which these lie. The roundings of the moments, in float64, are
         bounded to first order.
         """
-        window_sums = self.backend.bound(self.statistic.summed, problem, kernel, weight)
-        own = _Templates(self._centre(problem, kernel), kernel) if _plain(problem) else None
+        window_sums = self._sums(problem, kernel, weight)
+        own = _Templates(kernel) if plain(problem) else None
         share = 2.0**-49
         if problem.value_range is None:
             share = 16 * (problem.taps + 8) * 2.0**-53
-        wanted = np.array(self.errors), share, max(self.off, 2.0**-1000)
+        wanted = np.array(self.errors), share, 2.0**-1000
 
         def of_image(image: Tensor) -> Tensor:
             if own is not None:
@@ -118,6 +116,14 @@ class _Adapted:
 
         return of_image
 
+    def _sums(self, problem: Problem, kernel: Tensor, weight: Tensor | None) -> OfImage:
+        """Bind templates for window sums of images that may be of another dtype."""
+        summed, backend = self.statistic.summed, self.backend
+        window_sums = backend.bound(summed, problem, kernel, weight)
+        if backend.mixed is not None and backend.mixed(summed, problem):
+            return window_sums
+        return lambda image: window_sums(image.to(problem.value_dtype))
+
     def _scores(
         self,
         run: scores.Kernel,
@@ -128,7 +134,7 @@ class _Adapted:
         sums: Tensor,
     ) -> Tensor:
         """Run a kernel on some rows at a time, whose moments stay in the cache."""
-        rows, cols = problem.map_size
+        (rows, cols), centre = problem.map_size, self._centre(problem, image)
         total, rounding = float(problem.taps), rounding_of(problem)
         maps = 2 * problem.templates if self.errors else problem.templates
         output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.working)
@@ -139,7 +145,7 @@ class _Adapted:
             count = min(together, rows - first)
             height = (count - 1) * problem.stride[0] + problem.extent[0]
             part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
-            windows, pp = _box_moments(part, image[:, :, top : top + height], templates.centre)
+            windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
             own = templates.sums, templates.squares
             moments = windows[:, 0].numpy(), pp.numpy(), *own, total, rounding
             run(given, *moments, self.range, *wanted, output.numpy(), first)
@@ -154,13 +160,13 @@ class _Adapted:
         work = self.backend.work(problem, metric)
         (rows, cols), templates = problem.map_size, problem.templates
         windows = problem.batch * rows * cols
-        if _plain(problem):
+        if plain(problem):
             together = problem.batch * (max(problem.kernel_size[0] * cols, WINDOWS) + cols)
             more = 8 * windows * templates
             more += 16 * (problem.channels + 1) * min(windows, together) + box.memory(problem)
         else:
             more = self._memory_by_torch(problem)
-        if problem.value_range is None:  # what `normalised` makes of an image
+        if problem.value_range is None:  # what an image is converted to
             more += 16 * problem.batch * problem.channels * math.prod(problem.image_size)
         if problem.grad:  # which holds what every step computes
             more = 4 * (more + work.bytes)
@@ -191,15 +197,17 @@ class _Adapted:
     ) -> Tensor:
         """Bound the similarity's error, given what is alike in the errors of all sums.
 
-        It falls as the sums grow, so that errors of the sums move it no further than to its values
-        at the ends of their interval. The roundings of the moments, in float64, are bounded to
-        first order: they are moved as well, as far as they can be off, up and down.
+        It is monotone in the sums, so that their errors move it no further than to its values at
+        the ends of their interval. The roundings of the moments, in float64, are bounded to first
+        order: they are moved as well, as far as they can be off, up and down.
         """
-        run = self.backend.run(self.statistic.summed, problem, image, kernel, weight)
-        m = self._moments(problem, image, kernel, weight, run.double())
+        sums = self._sums(problem, kernel, weight)(image)
+        image = image.double() if problem.value_range is None else image
+        m = self._moments(problem, image, kernel, weight, sums.double())
         small = 4 * (problem.taps + 8) * 2.0**-53
         if problem.value_range is None:
-            error = self.backend.error(metric, problem, image, kernel, weight) + alike
+            unit = balance(finite_range(image), kernel) if metric is PRODUCT else 1.0
+            error = self.backend.error(metric, problem, image, unit * kernel, weight) / unit + alike
         else:
             error, small = torch.zeros_like(m.sums), 2.0**-50
         energy = m.pp + m.kk
@@ -212,7 +220,7 @@ class _Adapted:
             furthest = self._unclear(m, problem, image).double().expand_as(m.sums)
         for off, change, more in product((-error, error), (-small, 0, small), (-small, small)):
             pp, kk = (m.pp + change * energy).clamp(min=0), m.kk * (1 + more)
-            moved = dataclasses.replace(m, sums=m.sums + off, pp=pp, kk=kk)
+            moved = dataclasses.replace(m, sums=m.sums + off, pk=m.pk - off, pp=pp, kk=kk)
             furthest = torch.maximum(furthest, (self._similarity(moved) - here).abs())
         found = 2 * furthest + small
         return torch.where((error + energy).isfinite(), found, torch.inf)
@@ -223,7 +231,7 @@ class _Adapted:
         if not self.statistic.invariant:
             return (m.pp <= lost) & (box_sum(image.detach().abs(), problem) > 0)
         unclear = m.pp - m.mean_pp <= lost
-        if _plain(problem):
+        if plain(problem):
             flat = [flat_windows(own[None], problem.kernel_size, problem.stride) for own in image]
             unclear &= ~torch.from_numpy(np.stack(flat))[:, None]
         return unclear
@@ -236,13 +244,12 @@ class _Adapted:
         weight: Tensor | None,
         sums: Tensor,
     ) -> Moments:
-        centre = self._centre(problem, kernel)
-        k = kernel.double() - centre
+        k, sums = kernel.double(), sums.double()
         weights = torch.ones_like(k) if weight is None else weight.double()
         if weight is None:
-            p, pp = _box_moments(problem, image, centre)
+            p, pp = _box_moments(problem, image, self._centre(problem, image))
         else:
-            p, pp = self._weighted_moments(problem, image - centre, weights.to(image.dtype))
+            p, pp = self._weighted_moments(problem, image, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
         rounding, probes = rounding_of(problem), torch.zeros_like(kk)
         if weight is not None and problem.value_range is None:
@@ -256,15 +263,22 @@ class _Adapted:
             pp=pp,
             kk=kk,
             sums=sums,
+            pk=sums if self.statistic.summed is PRODUCT else (pp + kk - sums) / 2,
             rounding=rounding,
             probes=probes,
             range=self.range,
         )
 
-    def _centre(self, problem: Problem, kernel: Tensor) -> Tensor | int:
-        """Return what to subtract: integers don't cancel, as they aren't rounded."""
-        centred = self.statistic.invariant and problem.value_range is None
-        return algebra.middle(problem, kernel, L2) if centred else 0
+    def _centre(self, problem: Problem, image: Tensor) -> Tensor | int:
+        """Return what to subtract from pixels, whose squares cancel less around their mean.
+
+        Sums of products stay the same where templates have the mean 0: see `normalised`. Integers
+        don't cancel, as they aren't rounded.
+        """
+        centred = self.statistic.invariant and self.statistic.scalable
+        if not centred or problem.value_range is not None or not plain(problem):
+            return 0
+        return mean_of(image)
 
     def _weighted_moments(
         self, problem: Problem, image: Tensor, weights: Tensor
@@ -291,11 +305,10 @@ class _Adapted:
 
 
 class _Templates:
-    """Moments of templates around a centre: Σk of each channel, (N, C), and Σk², (N,)."""
+    """Moments of templates: Σk of each channel, (N, C), and Σk², (N,)."""
 
-    def __init__(self, centre: Tensor | int, kernel: Tensor) -> None:
-        own = kernel.double() - centre
-        self.centre = centre
+    def __init__(self, kernel: Tensor) -> None:
+        own = kernel.double()
         self.sums, self.squares = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
 
 
@@ -309,15 +322,9 @@ def rounding_of(problem: Problem) -> float:
     return 2.0**-52 * (1 if problem.value_range is not None else problem.taps + 8)
 
 
-def _plain(problem: Problem) -> bool:
-    """Tell whether kernels for the CPU compute moments and scores."""
-    simple = problem.dilation == (1, 1) and problem.weighting == "none"
-    return simple and jit.usable(problem)
-
-
 def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple[Tensor, Tensor]:
     """Return Σp of each channel, (B, 1, C, Ho, Wo), and Σp² of all, (B, 1, Ho, Wo)."""
-    if not _plain(problem):
+    if not plain(problem):
         values = image.double() - centre
         p = box_sum(values.flatten(0, 1)[:, None], problem)
         return p.reshape(len(image), 1, -1, *problem.map_size), box_sum(values * values, problem)

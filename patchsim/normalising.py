@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -44,13 +45,21 @@ def normalising(
     if not statistic.scalable:
         return Tensor.double
     middle = image.new_zeros((1, 1, 1), dtype=torch.float64)
-    sample = image[:, :, :: 1 + image.numel() // SAMPLE]
     if statistic.invariant:
-        middle = _mean(sample, (0, 2, 3))[0]
+        middle = mean_of(image)
     # Squares in float64 may overflow or underflow, those of other dtypes don't.
-    unit = _unit(image if image.dtype is torch.float64 else sample, problem)
+    unit = _unit(image if image.dtype is torch.float64 else _sample(image), problem)
     turn = _turned if jit.usable(problem) else _turned_by_torch
     return partial(turn, middle=middle, unit=unit)
+
+
+def mean_of(image: Tensor) -> Tensor:
+    """Return about the mean of each channel, (C, 1, 1), that of some rows."""
+    return _mean(_sample(image), (0, 2, 3))[0]
+
+
+def _sample(image: Tensor) -> Tensor:
+    return image[:, :, :: 1 + image.numel() // SAMPLE]
 
 
 def _turned_by_torch(pixels: Tensor, middle: Tensor, unit: float | Tensor) -> Tensor:
@@ -80,6 +89,36 @@ def _mean(values: Tensor, axes: tuple[int, ...], weight: Tensor | None = None) -
     counts = counts if weight is None else counts * weight
     total = (counts * values.nan_to_num(0, 0, 0)).sum(axes, keepdim=True)
     return (total / counts.sum(axes, keepdim=True)).nan_to_num(0, 0, 0)
+
+
+def balance(image: tuple[float, float], kernel: Tensor) -> float:
+    """Return the power of 2 by which templates become about as large as values of that range.
+
+    |p·k| is bounded by a mean of both energies, which is least there.
+    """
+    exponents = [math.frexp(max(map(abs, ends)))[1] for ends in (image, finite_range(kernel))]
+    return 2.0 ** max(-500, min(exponents[0] - exponents[1], 500))
+
+
+def for_sums(
+    statistic: Statistic, problem: Problem, kernel: Tensor, weight: Tensor | None
+) -> tuple[Problem, Tensor, Callable[[Tensor], Callable[[Tensor], Tensor]] | None]:
+    """Turn floats into what a statistic's sums are taken of, in float64.
+
+    Returns the problem of the sums, the templates, and what tells what is done to an image.
+    """
+    wide = dataclasses.replace(problem, dtype=torch.float64)
+    turned = normalised(statistic, problem, kernel, weight)
+    if problem.dtype is not torch.float64 and plain(problem):
+        # Of float32 neither squares overflow nor a mean takes all digits: kernels read it as it is.
+        return wide, turned, None
+    return wide, turned, partial(normalising, statistic, problem)
+
+
+def plain(problem: Problem) -> bool:
+    """Tell whether kernels for the CPU compute moments and scores."""
+    simple = problem.dilation == (1, 1) and problem.weighting == "none"
+    return simple and jit.usable(problem)
 
 
 def _unit(values: Tensor, problem: Problem) -> float | Tensor:

@@ -17,7 +17,7 @@ from patchsim.calibration import DTYPES
 from patchsim.kernels.phases import STRIDES
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import INTEGER_RANGES, Problem
-from patchsim.search import lower_bounds, pruning
+from patchsim.search import pruning
 from patchsim.sums.equal_pixels import flat_windows, repeating
 from patchsim.sums.quads import FURTHEST
 
@@ -79,7 +79,5 @@ def _search(
     ).ready()
     if pruning.possible(call):
         pruning.of_blocks(call)
-    if lower_bounds.sharpens(call):
-        lower_bounds.sharper(call)
     for equal in (flat_windows, repeating):
         equal(call.image, call.problem.kernel_size, (1, 1))

@@ -267,19 +267,15 @@ def test_flat_windows_are_settled(dtype):
         assert_below_direct(call, [bounds])
 
 
-def test_nearly_flat_windows_take_maps_in_float64():
-    """Where errors in float32 exceed what windows deviate, the search finds the same."""
+def test_a_match_among_nearly_flat_windows_is_found():
+    """Where errors in float32 would exceed what windows deviate."""
     random = torch.Generator().manual_seed(0)
     image = 1e-4 * torch.randn(1, 200, 220, generator=random)
     image[:, :20, :20] += 100
     kernel = image[:, 90:110, 90:110] + 1e-6 * torch.randn(1, 20, 20, generator=random)
-    with (
-        mock.patch.object(pruning, "promising", return_value=False),
-        mock.patch.object(lower_bounds, "sharper", wraps=lower_bounds.sharper) as sharper,
-    ):
+    with mock.patch.object(pruning, "promising", return_value=False):
         [match] = patchsim.find(image, kernel, "zncc", backend="fft")
     assert (match.y, match.x) == (90, 90)
-    assert sharper.called
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])

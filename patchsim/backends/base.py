@@ -84,6 +84,9 @@ class Backend:
         (flat window, problems of tiles, image or None) -> as `error`, the error of windows like
         that in images of those problems, (N,), where `error` would take long or depends on more
         than a window. Sharper if the image of which the tiles are parts is given.
+    mixed : callable, optional
+        (metric, problem) -> whether images of float32 needn't be converted where sums are taken in
+        float64.
     alike : WindowFunction, optional
         What is to be added to `error` for all windows of an image alike, (1, N, 1, 1): that which
         depends on the whole image that `run` is given.
@@ -103,6 +106,7 @@ class Backend:
     differentiable: bool = True
     flat: Callable[[Flat, tuple[Problem, ...], Tensor | None], Array] | None = None
     alike: WindowFunction | None = None
+    mixed: Callable[[Metric, Problem], bool] | None = None
 
     def bound(
         self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None

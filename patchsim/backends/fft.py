@@ -379,4 +379,5 @@ FFT = Backend(
     parallel=True,
     flat=flat,
     alike=alike,
+    mixed=overlap_save.can,
 )

@@ -73,7 +73,7 @@ def kernel(sums, windows, pp, templates, kk, total, rounding, span, {arguments},
                 values, here = sums[b, n, first + y], output[b, n, first + y]
                 for x in range(cols):
                     value, energy = np.float64(values[x]), energies[x]
-                    cross = (energy + kk[n] - value) / 2
+                    cross = {cross}
                     score = at(
                         total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
                         value, rounding * energy, span,
@@ -88,13 +88,13 @@ _SCORE = """
 """
 
 #: A lower bound on the distance: the least at the corners of the intervals in which the numbers
-#: lie; those of larger sums needn't be looked at where similarities fall with them. A corner is NaN
+#: lie; half of them needn't be looked at where it is monotone in the sums. A corner is NaN
 #: where a root's argument may be 0 or less; then nothing is known, unless the window is 0, which
 #: has no rounding, and the bound is -1. It is at most 2, which bounds what rounding adds to it. And
 #: the distance.
 _BOUND = """
                     change = share_off * (energy + kk[n])
-                    off, error = errors[n] / 2 + change, errors[n]
+                    off, error = {off}, errors[n]
                     most, known, corners = -1.0, True, {corners}
                     for corner in range(corners):
                         up, more = 1 - corner // 2 * 2, corner % 2 * 2 - 1
@@ -114,13 +114,19 @@ _BOUND = """
 
 @made_once
 def kernel(
-    statistic: Statistic, sums: torch.dtype, output: torch.dtype, *, bound: bool
+    statistic: Statistic,
+    sums: torch.dtype,
+    output: torch.dtype,
+    *,
+    bound: bool = False,
+    ssd: bool = False,
 ) -> Kernel | None:
     """Compile a statistic of sums of one dtype, without weights; None where it isn't known how.
 
     Numba must be able to, and nothing that its function refers to may change. It gives scores, or
-    lower bounds on distances. Operations are as they are written: a ratio times a ratio, as one of
-    products, may overflow.
+    lower bounds on distances. In place of sums of products those of squared differences may be
+    given (`ssd`). Operations are as they are written: a ratio times a ratio, as one of products,
+    may overflow.
     """
     import numba
     from numba import types
@@ -149,10 +155,12 @@ def kernel(
         "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
         "Numbers": Numbers,
     }
-    corners = 2 if statistic.falling else 4
-    finish = _BOUND.format(corners=corners) if bound else _SCORE
+    corners, products = 2 if statistic.monotone else 4, statistic.summed is base.PRODUCT and not ssd
+    off = "errors[n]" if products else "errors[n] / 2 + change"
+    finish = _BOUND.format(corners=corners, off=off) if bound else _SCORE
     source = _SOURCE.format(
         arguments="errors, share_off, more_off" if bound else "similarity",
+        cross="value" if products else "(energy + kk[n] - value) / 2",
         finish=finish.strip(),
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -113,11 +114,24 @@ class Metric:
         return self
 
 
+#: p·k, which ncc, zncc and ssim are made of; it isn't a distance. By the inequality of the means
+#: |p·k| ≤ p²/2 + k²/2.
+PRODUCT = Metric(
+    name="product",
+    pointwise=operator.mul,
+    expansion=Expansion.of((1, identity, identity)),
+    majorant=lambda x: x * x / 2,
+    degree=2,
+    roundings=1,
+    invariant=False,
+)
+
+
 @dataclass(frozen=True)
 class Moments:
     """Weighted sums over windows and templates, in float64; w = 1 where there is no weight.
 
-    Similarities are made of the properties, and of `pp`, `kk`, `sums` and `range`.
+    Similarities are made of the properties, and of `pp`, `kk`, `pk`, `sums` and `range`.
 
     Attributes
     ----------
@@ -129,6 +143,8 @@ class Moments:
         Σw·p² and Σw·k² over all channels.
     sums : Tensor, shape (B, N, Ho, Wo)
         Σw·d(p, k), in any dtype.
+    pk : Tensor, shape (B, N, Ho, Wo)
+        Σw·p·k, if d is p·k or the squared difference.
     rounding : float
         How far rounding can move pp, as a share of pp + probes.
     probes : Tensor, shape (N, 1, 1)
@@ -143,6 +159,7 @@ class Moments:
     pp: Tensor
     kk: Tensor
     sums: Tensor
+    pk: Tensor
     rounding: float
     probes: Tensor
     range: float
@@ -161,11 +178,6 @@ class Moments:
     def k(self) -> Tensor:
         """Σw·k over all channels."""
         return self.templates.sum(1)
-
-    @property
-    def pk(self) -> Tensor:
-        """Σw·p·k, where d is the squared difference."""
-        return (self.pp + self.kk - self.sums) / 2
 
     @property
     def mean_pk(self) -> Tensor:
@@ -209,7 +221,7 @@ class Statistic:
     name : str
         How users name it.
     summed : Metric
-        The pointwise distance that backends sum: l2, whose sums hold Σp·k, or l1.
+        What backends sum: `PRODUCT`, or a distance.
     similarity : callable
         Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
         it also becomes a kernel, unless it refers to objects that may change; it must compute the
@@ -224,8 +236,9 @@ class Statistic:
         Whether similarities lie in −1 … 1, whatever rounding does.
     of_counts : bool
         Whether it is of values that aren't negative; others are refused.
-    falling : bool
-        Whether the similarity never grows with `sums`, whatever the other moments are.
+    monotone : bool
+        Whether the similarity never falls where `pk` grows or a distance's `sums` fall, whatever
+        the other moments are.
     """
 
     name: str
@@ -235,5 +248,5 @@ class Statistic:
     scalable: bool = False
     bounded: bool = False
     of_counts: bool = False
-    falling: bool = False
+    monotone: bool = False
     prepare: ClassVar[None] = None  # it is of the values themselves

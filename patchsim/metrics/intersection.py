@@ -17,5 +17,5 @@ def _similarity(m: Any) -> Any:
 
 
 METRIC = Statistic(
-    name="intersection", summed=L1, similarity=_similarity, of_counts=True, falling=True
+    name="intersection", summed=L1, similarity=_similarity, of_counts=True, monotone=True
 )

@@ -5,8 +5,7 @@ In −1 … 1. A black window or template correlates to 0.
 
 from typing import Any
 
-from patchsim.metrics.base import Statistic, clamp, inverse_root
-from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.base import PRODUCT, Statistic, clamp, inverse_root
 
 
 def _similarity(m: Any) -> Any:
@@ -17,9 +16,9 @@ def _similarity(m: Any) -> Any:
 
 METRIC = Statistic(
     name="ncc",
-    summed=L2,
+    summed=PRODUCT,
     similarity=_similarity,
     scalable=True,
     bounded=True,
-    falling=True,
+    monotone=True,
 )

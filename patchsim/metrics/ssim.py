@@ -7,8 +7,7 @@ and (population) variances over all channels and pixels of the window. In âˆ’1 â
 import math
 from typing import Any
 
-from patchsim.metrics.base import Statistic, clamp
-from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.base import PRODUCT, Statistic, clamp
 
 
 def _similarity(m: Any) -> Any:
@@ -22,4 +21,4 @@ def _similarity(m: Any) -> Any:
     return clamp(luminance * structure, -1, 1)
 
 
-METRIC = Statistic(name="ssim", summed=L2, similarity=_similarity, bounded=True)
+METRIC = Statistic(name="ssim", summed=PRODUCT, similarity=_similarity, bounded=True)

@@ -6,8 +6,7 @@ OpenCV's TM_CCOEFF_NORMED: each channel has a mean of its own. On one channel al
 
 from typing import Any
 
-from patchsim.metrics.base import Statistic, clamp, inverse_root
-from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.base import PRODUCT, Statistic, clamp, inverse_root
 
 
 def _similarity(m: Any) -> Any:
@@ -20,10 +19,10 @@ def _similarity(m: Any) -> Any:
 
 METRIC = Statistic(
     name="zncc",
-    summed=L2,
+    summed=PRODUCT,
     similarity=_similarity,
     invariant=True,
     scalable=True,
     bounded=True,
-    falling=True,
+    monotone=True,
 )

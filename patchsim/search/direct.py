@@ -20,7 +20,7 @@ from patchsim.call import Call
 from patchsim.kernels import scores, windows
 from patchsim.kernels.definition import definition, function, peak, reach, text_of
 from patchsim.kernels.jit import Kernel
-from patchsim.metrics.base import Metric, Moments, Statistic
+from patchsim.metrics.base import PRODUCT, Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.moments import rounding_of
 from patchsim.once import once
@@ -220,8 +220,10 @@ class Direct:
     def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
         """Compute a statistic from moments that are sums over the windows themselves."""
         middle, *_ = self._template
-        known = definition(statistic.summed).expression is not None
-        text = text_of(statistic.summed) if known else "p"
+        # In place of products, as those of a copy are 0.
+        summed = L2 if statistic.summed is PRODUCT else statistic.summed
+        known = definition(summed).expression is not None
+        text = text_of(summed) if known else "p"
         found = np.empty((2 + len(middle), len(rows)))
         run = windows.moments(text, self.image.dtype, self.weight is not None)
         self._run(run, rows, cols, middle, found)
@@ -235,7 +237,7 @@ class Direct:
         """Return the similarities of windows, (M,), whose sums and moments are (2 + C, M)."""
         _, totals, templates, kk = self._template
         rounding, double = rounding_of(self.call.problem), torch.float64
-        run = scores.kernel(statistic, double, double, bound=False)
+        run = scores.kernel(statistic, double, double, ssd=True)
         if run and self.weight is None:
             # A row of windows. By torch it would take ten times as long.
             sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
@@ -251,6 +253,7 @@ class Direct:
             pp=pp,
             kk=torch.full((1, 1, 1), kk, dtype=double),
             sums=sums,
+            pk=(pp + kk - sums) / 2,
             rounding=rounding,
             probes=torch.zeros(1, 1, 1, dtype=double),
             range=self.call.span,

@@ -15,18 +15,15 @@ from patchsim.bounds import finite_range
 from patchsim.call import Call
 from patchsim.kernels import jit
 from patchsim.metrics.base import Metric, Statistic, identity
-from patchsim.metrics.l2 import METRIC as L2
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.once import once
 from patchsim.problem import Pair
 from patchsim.search.cells import EXPECTED, Array, Cells, Spared, size_of
 from patchsim.search.direct import Direct
-from patchsim.sums import algebra
 from patchsim.sums.equal_pixels import flat_windows
 
 #: Magnitudes whose squares and ratios neither overflow nor underflow in a window's sums.
-_ORDINARY = {torch.float32: (1e-15, 1e15)}
-_ORDINARY_DOUBLE = 1e-100, 1e100
+_ORDINARY = 1e-100, 1e100
 #: Distances that differ by less are about the same.
 NEAR = 2.0**-10
 #: Windows of which nothing is known, beyond which it pays to look for flat ones.
@@ -133,66 +130,26 @@ def of_maps(call: Call) -> list[LowerBounds]:
     ]
 
 
-def sharpens(call: Call) -> bool:
-    """Tell whether `of_maps` in float64 may leave fewer windows than in the call's dtype."""
-    return isinstance(call.metric, Statistic) and call.problem.dtype is torch.float32
-
-
-def sharper(call: Call) -> list[LowerBounds]:
-    """Bound by maps in float64.
-
-    In float32 the error of a product of window and template may be large beside what windows
-    deviate that are nearly flat.
-    """
-    # The image is converted tile by tile.
-    problem = dataclasses.replace(call.problem, dtype=torch.float64)
-    return of_maps(dataclasses.replace(call, problem=problem))
-
-
-def of_statistic(call: Call, off: float = 0.0) -> list[LowerBounds]:
-    """Bound by a map of similarities.
-
-    `off` is how far the image's sums and moments may be from those to be bounded. The bound of
-    windows of which nothing is known is -1.
-    """
+def of_statistic(call: Call) -> list[LowerBounds]:
+    """Bound by a map of similarities: by -1 where nothing is known."""
     peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
     cell = size_of(call.problem)
     if call.metric.summed.majorant is None and call.problem.value_range is None:
         peaks = [math.inf]  # no error bound is known
-    least, most = _ORDINARY.get(call.problem.dtype, _ORDINARY_DOUBLE)
-    if any(peak and not least < peak < most for peak in peaks):
-        if sharpens(call):
-            return sharper(call)
+    if any(peak and not _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks):
         # Bounds of rounding errors don't hold: all windows are looked at.
         size = call.problem.map_size
         return [LowerBounds(np.full(size, -1.0), cell) for _ in range(call.problem.templates)]
-    maps, distances = map(arrays, call.least(off))
-    # What rounding adds to numbers of at most 2, and that of the similarity itself.
+    maps, distances = map(arrays, call.least())
+    # What rounding adds to numbers of at most 2, that of the similarity itself, and of templates'
+    # moments.
     slack = 4 * float(np.finfo(maps.dtype).eps) + 2.0**-40
+    if call.problem.value_range is None:
+        slack += 16 * (call.problem.taps + 8) * 2.0**-53
     return [
-        LowerBounds(values, cell, slack=slack + more, likely=likely)
-        for values, likely, more in zip(maps, distances, _of_templates(call), strict=True)
+        LowerBounds(values, cell, slack=slack, likely=likely)
+        for values, likely in zip(maps, distances, strict=True)
     ]
-
-
-def _of_templates(call: Call) -> list[float]:
-    """Bound what the roundings of templates' variances do to zncc.
-
-    A variance is a difference of moments around the templates' common mean, of which it can be a
-    small share.
-    """
-    problem = call.problem
-    if call.metric is not ZNCC or problem.value_range is not None:
-        return [0.0] * problem.templates
-    kernel = call.kernel.detach().double()
-    weight = torch.ones_like(kernel) if call.weight is None else call.weight.double()
-    total = weight.sum((2, 3), keepdim=True)
-    means = (weight * kernel).sum((2, 3), keepdim=True) / total.clamp(min=2.0**-1000)
-    varying = (weight * (kernel - means).square()).sum((1, 2, 3))
-    common = kernel - algebra.middle(problem, kernel, L2)
-    moments = (weight * common.square()).sum((1, 2, 3))
-    shares = 16 * (problem.taps + 8) * 2.0**-53 * moments / varying
-    return shares.nan_to_num(2, 2, 2).clamp(max=2).tolist()
 
 
 def settled(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:

@@ -28,6 +28,7 @@ from patchsim.call import Call
 from patchsim.kernels import jit
 from patchsim.kernels.definition import text_of
 from patchsim.metrics.base import Metric, Statistic
+from patchsim.metrics.l2 import METRIC as L2
 from patchsim.metrics.zncc import METRIC as ZNCC
 from patchsim.planner import make_plan
 from patchsim.problem import Problem
@@ -148,7 +149,8 @@ def _fine(call: Call) -> list[float]:
     kernel = call.kernel[:, :, : 2 * height, : 2 * width].detach().double()
     cells = kernel.numpy().reshape(*kernel.shape[:2], height, 2, width, 2)
     means = cells.mean((3, 5), keepdims=True)
-    sums = call.metric.summed.pointwise(cells, means).sum((1, 2, 3, 4, 5))
+    own = L2 if call.metric is ZNCC else call.metric.summed
+    sums = own.pointwise(cells, means).sum((1, 2, 3, 4, 5))
     if call.metric is ZNCC:
         varying = deviations(kernel).clamp(min=2.0**-100).numpy()
         left = np.maximum(1 - 4 / 3 * sums / varying, 0)

@@ -102,9 +102,8 @@ def group(call: Call, members: list[int], alone: bool) -> Group:
 def _ways(call: Call, alone: bool) -> list[Way]:
     """List ways to bound its windows, the one that is likely to be faster first."""
     blocks, maps = Way(pruning.of_blocks), Way(lower_bounds.of_maps, 1.0, near=True)
-    sharper = [Way(lower_bounds.sharper, 2.0, near=True)] if lower_bounds.sharpens(call) else []
     promising = pruning.possible(call) and pruning.promising(call, alone)
-    return [*[blocks] * promising, maps, *sharper]
+    return [*[blocks] * promising, maps]
 
 
 class Survey:

@@ -80,12 +80,17 @@ def expansion(metric: Metric, kernel: Tensor, problem: Problem, image: Tensor) -
     """Sum a metric that `expands` over every window: (B, N, Ho, Wo), integers in float64."""
     terms = read(metric)
     assert terms is not None
-    # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
     factor = sum(scale for *_, scale in terms.crosses)
-    constant = f"({terms.constant}-{factor * CENTRE!r}*p)"
-    centre = factors.each_channel(CENTRE, problem.channels, torch.float64)
-    constants, _ = factors.read(constant, (), kernel, centre)
-    sums = _boxes(terms.box, image, centre, constants, problem)
+    if terms.box:
+        # Σ(p − c)·(k − c) = Σp·(k − c) − c·Σ(k − c)
+        constant = f"({terms.constant}-{factor * CENTRE!r}*p)"
+        centre = factors.each_channel(CENTRE, problem.channels, torch.float64)
+        constants, _ = factors.read(constant, (), kernel, centre)
+        sums = _boxes(terms.box, image, centre, constants, problem)
+    else:
+        # Σp·k = Σp·(k − c) + c·Σp
+        nothing = np.zeros(problem.channels), np.zeros(len(kernel))
+        sums = _boxes(f"({factor * CENTRE!r}*p)", image, *nothing, problem)
     taps = kernel.numpy() ^ np.uint8(CENTRE)
     _module("dot", problem).add(_found("dot", problem), factor, image, taps, problem, sums)
     return torch.from_numpy(sums)
@@ -112,8 +117,9 @@ def _boxes(text: str, image: Tensor, centre: Array, constants: Array, problem: P
 def expands(metric: Metric) -> bool:
     """Tell whether the cross terms of a metric's expansion are multiples of p·k."""
     terms = read(metric)
-    products = terms is not None and all(f == g == "p" for f, g, _ in terms.crosses)
-    return products and definition(metric).invariant
+    if terms is None or any((f, g) != ("p", "p") for f, g, _ in terms.crosses):
+        return False
+    return definition(metric).invariant if terms.box else terms.constant == "0"
 
 
 def _module(way: Way, problem: Problem) -> ModuleType:

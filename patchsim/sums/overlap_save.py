@@ -25,7 +25,7 @@ from patchsim.kernels.definition import definition
 from patchsim.metrics.base import Metric
 from patchsim.problem import Pair, Problem, dtype_of, name_of
 from patchsim.sums import algebra, factors
-from patchsim.sums.box import Array, expression_sum
+from patchsim.sums.box import Array, box_sum, expression_sum
 from patchsim.sums.recipe import Recipe, read
 from patchsim.sums.slide import Planes
 
@@ -46,8 +46,12 @@ def plain(problem: Problem) -> bool:
 def can(metric: Metric, problem: Problem) -> bool:
     """Tell whether `bind` computes this."""
     simple = problem.weighting == "none" and problem.dilation == (1, 1)
-    written = read(metric) is not None and definition(metric).positive
-    return simple and plain(problem) and written
+    terms = read(metric)
+    if not simple or terms is None or not plain(problem):
+        return False
+    if not terms.box:  # which would carry a NaN, and what is below 0 by rounding
+        return terms.constant == "0"
+    return definition(metric).positive
 
 
 def bind(metric: Metric, problem: Problem, kernel: Tensor) -> Callable[[Tensor], Tensor]:
@@ -60,8 +64,9 @@ def bind(metric: Metric, problem: Problem, kernel: Tensor) -> Callable[[Tensor],
     Returns
     -------
     callable
-        (B, C, H, W), of the same dtype -> (B, N, Ho, Wo): for integers in float64, rounded to
-        integers. Not finite where a window or the template holds NaN or inf.
+        (B, C, H, W) -> (B, N, Ho, Wo): for integers in float64, rounded to integers. Images may be
+        of float32 where sums are of float64. Not finite where a window or the template holds NaN or
+        inf.
     """
     exact, terms = problem.value_range is not None, read(metric)
     assert terms is not None
@@ -70,7 +75,10 @@ def bind(metric: Metric, problem: Problem, kernel: Tensor) -> Callable[[Tensor],
     dtype = torch.float64 if exact else problem.value_dtype
     centre = factors.each_channel(middle, problem.channels, dtype)
     constants, own = factors.read(terms.constant, terms.factors, kernel, centre)
-    return _Bound(problem, terms, centre, constants, own)
+    bound = _Bound(problem, terms, centre, constants, own)
+    if not exact and not terms.box and not bool(kernel.isfinite().all()):
+        bound.spoilt = (0 * kernel).sum((1, 2, 3))[:, None, None]
+    return bound
 
 
 def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
@@ -104,7 +112,11 @@ class _Bound:
         Of the transforms.
     spectra : array, shape (N, R·C, 2·L·M)
         Of the factors of the cross terms.
+    spoilt : Tensor, shape (N, 1, 1), or None
+        NaN for templates that hold NaN or inf, which no box sum and no constant carries.
     """
+
+    spoilt: Tensor | None = None
 
     def __init__(
         self, problem: Problem, terms: Recipe, centre: Array, constants: Array, factors: Array
@@ -121,15 +133,19 @@ class _Bound:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Sum over the windows of images: see `bind`."""
-        image = image.detach()
-        planes = Planes(image, (1, 1))
-        boxes = expression_sum(self.terms.box, image, planes, self.centre, self.problem)
-        # NaN and inf have reached the box sums and the constants of what they spoil; in a spectrum
-        # they would spoil all.
+        image, spoils = image.detach(), None
+        planes, boxes = Planes(image, (1, 1)), None
+        if self.terms.box:
+            boxes = expression_sum(self.terms.box, image, planes, self.centre, self.problem)
+        # In a spectrum NaN and inf would spoil all; they reach the box sums of what they spoil.
         if self.problem.value_range is None and not finite(image):
-            middle = torch.from_numpy(self.centre)[:, None, None]
+            middle = torch.from_numpy(self.centre)[:, None, None].to(image.dtype)
+            spoils = None if self.terms.box else box_sum(0 * image, self.problem)
             planes = Planes(torch.where(image.isfinite(), image, middle), (1, 1))
-        return self.correlate(planes, image.dtype, boxes)
+        sums = self.correlate(planes, image.dtype, boxes)
+        if self.spoilt is not None:
+            sums = sums + self.spoilt
+        return sums if spoils is None else sums + spoils
 
     def correlate(self, planes: Planes, pixels: torch.dtype, boxes: Array | None = None) -> Tensor:
         """Correlate planes of `pixels`; add boxes and constants if there are boxes.
@@ -140,7 +156,7 @@ class _Bound:
         problem, size, spectra = self.problem, self.size, self.spectra
         sums = np.empty((problem.batch, len(spectra), *problem.map_size), spectra.dtype)
         boxed = boxes is not None
-        exact = boxed and problem.value_range is not None
+        exact = problem.value_range is not None
         texts = tuple(text for text, _, _ in self.terms.crosses)
         run = jit.overlap_save(texts, pixels, self.dtype, exact=exact, boxed=boxed)
         base = sums if boxes is None else boxes

@@ -17,7 +17,7 @@ class Recipe:
     Attributes
     ----------
     box : str
-        The terms without g, whose sum is to be boxed.
+        The terms without g, whose sum is to be boxed; empty if there are none.
     crosses : tuple of (f, g, scale)
     constant : str
         The terms without f.
@@ -37,7 +37,7 @@ class Recipe:
 def read(metric: Metric) -> Recipe | None:
     """Read a metric's terms; None where a function isn't written with + − * ** and abs().
 
-    And where there is no cross term, or no box sum that would carry a NaN or inf of the image.
+    And where there is no cross term.
     """
     boxed = constant = Expression("number", value=0)
     crosses = []
@@ -52,6 +52,7 @@ def read(metric: Metric) -> Recipe | None:
             boxed = boxed + term.scale * f
         else:
             crosses.append((str(f), str(g), float(term.scale)))
-    if not crosses or boxed.op == "number":
+    if not crosses:
         return None
-    return Recipe(str(boxed), tuple(crosses), str(constant))
+    box = "" if boxed.op == "number" else str(boxed)
+    return Recipe(box, tuple(crosses), str(constant))
