@@ -18,7 +18,8 @@ from patchsim.backends.base import Bind, Work, bound_to
 from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, unweighted
 from patchsim.metrics import AnyMetric, Metric, Statistic
-from patchsim.metrics.base import PRODUCT, identity
+from patchsim.metrics.base import identity
+from patchsim.metrics.product import PRODUCT
 from patchsim.moments import adapt
 from patchsim.normalising import balance, for_sums
 from patchsim.once import once

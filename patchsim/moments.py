@@ -21,8 +21,9 @@ from patchsim.backends.conv2d import CONV2D
 from patchsim.bounds import finite_range
 from patchsim.finish import Score
 from patchsim.kernels import scores
-from patchsim.metrics.base import PRODUCT, Metric, Moments, Statistic
+from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.product import PRODUCT
 from patchsim.normalising import balance, mean_of, plain
 from patchsim.problem import Problem
 from patchsim.sums import box, factors

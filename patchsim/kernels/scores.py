@@ -14,6 +14,7 @@ from patchsim.kernels import jit
 from patchsim.kernels.fingerprint import fingerprint
 from patchsim.metrics import base
 from patchsim.metrics.base import Statistic
+from patchsim.metrics.product import PRODUCT
 from patchsim.once import made_once
 
 #: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
@@ -155,7 +156,7 @@ def kernel(
         "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
         "Numbers": Numbers,
     }
-    corners, products = 2 if statistic.monotone else 4, statistic.summed is base.PRODUCT and not ssd
+    corners, products = 2 if statistic.monotone else 4, statistic.summed is PRODUCT and not ssd
     off = "errors[n]" if products else "errors[n] / 2 + change"
     finish = _BOUND.format(corners=corners, off=off) if bound else _SCORE
     source = _SOURCE.format(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -114,19 +113,6 @@ class Metric:
         return self
 
 
-#: p·k, which ncc, zncc and ssim are made of; it isn't a distance. By the inequality of the means
-#: |p·k| ≤ p²/2 + k²/2.
-PRODUCT = Metric(
-    name="product",
-    pointwise=operator.mul,
-    expansion=Expansion.of((1, identity, identity)),
-    majorant=lambda x: x * x / 2,
-    degree=2,
-    roundings=1,
-    invariant=False,
-)
-
-
 @dataclass(frozen=True)
 class Moments:
     """Weighted sums over windows and templates, in float64; w = 1 where there is no weight.
@@ -221,7 +207,7 @@ class Statistic:
     name : str
         How users name it.
     summed : Metric
-        What backends sum: `PRODUCT`, or a distance.
+        What backends sum: `patchsim.metrics.product.PRODUCT`, or a distance.
     similarity : callable
         Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
         it also becomes a kernel, unless it refers to objects that may change; it must compute the

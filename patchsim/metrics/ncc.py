@@ -5,7 +5,8 @@ In −1 … 1. A black window or template correlates to 0.
 
 from typing import Any
 
-from patchsim.metrics.base import PRODUCT, Statistic, clamp, inverse_root
+from patchsim.metrics.base import Statistic, clamp, inverse_root
+from patchsim.metrics.product import PRODUCT
 
 
 def _similarity(m: Any) -> Any:

@@ -7,7 +7,8 @@ and (population) variances over all channels and pixels of the window. In âˆ’1 â
 import math
 from typing import Any
 
-from patchsim.metrics.base import PRODUCT, Statistic, clamp
+from patchsim.metrics.base import Statistic, clamp
+from patchsim.metrics.product import PRODUCT
 
 
 def _similarity(m: Any) -> Any:

@@ -6,7 +6,8 @@ OpenCV's TM_CCOEFF_NORMED: each channel has a mean of its own. On one channel al
 
 from typing import Any
 
-from patchsim.metrics.base import PRODUCT, Statistic, clamp, inverse_root
+from patchsim.metrics.base import Statistic, clamp, inverse_root
+from patchsim.metrics.product import PRODUCT
 
 
 def _similarity(m: Any) -> Any:

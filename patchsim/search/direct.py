@@ -20,8 +20,9 @@ from patchsim.call import Call
 from patchsim.kernels import scores, windows
 from patchsim.kernels.definition import definition, function, peak, reach, text_of
 from patchsim.kernels.jit import Kernel
-from patchsim.metrics.base import PRODUCT, Metric, Moments, Statistic
+from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
+from patchsim.metrics.product import PRODUCT
 from patchsim.moments import rounding_of
 from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES
