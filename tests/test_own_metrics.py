@@ -320,3 +320,20 @@ def test_a_statistic_of_a_metric_of_ones_own():
             torch.testing.assert_close(found.double(), right, rtol=1e-6, atol=1e-6)
         best = patchsim.find(image, kernel, own)[0]
         assert math.isclose(best.score, float(right.max()), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["unfold", "fused", "conv2d", "fft", "values"])
+def test_sums_of_integers_may_be_below_0(backend):
+    metric = Metric(
+        "signed", lambda p, k: p * k, Expansion.of((1, lambda x: x, lambda x: x)), degree=2,
+        invariant=False,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(4)
+    image = torch.randint(-300, 300, (2, 9, 11), dtype=torch.int16, generator=generator)
+    kernel = torch.randint(-300, 300, (2, 4, 3), dtype=torch.int16, generator=generator)
+    found, expected = (
+        patchsim.distance(image, kernel, metric, data_range=1, backend=own, reduction="sum")
+        for own in (backend, "loop")
+    )
+    assert expected.min() < 0 < expected.max()
+    assert torch.equal(found, expected)

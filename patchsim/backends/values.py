@@ -6,7 +6,6 @@ and worth it for templates of few values, such as masks, glyphs and labels.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
@@ -25,9 +24,9 @@ def run(
 ) -> Tensor:
     """Add the correlations of d(image, v) with the places of v."""
     peaks = (definition.peak(metric, problem.value_range), 1) if problem.value_range else (0, 0)
-    least = 0 if definition.definition(metric).positive else -math.inf
-    expand = partial(_expand, metric)
-    return correlation.window_sums(problem, image, kernel, weight, expand, peaks, least)
+    positive, expand = definition.definition(metric).positive, partial(_expand, metric)
+    given = problem, image, kernel, weight, expand, peaks
+    return correlation.window_sums(*given, positive=positive)
 
 
 def _expand(

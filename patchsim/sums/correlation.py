@@ -50,9 +50,10 @@ def window_sums(
     weight: Tensor | None,
     expand: Expand,
     peaks: tuple[int, int],
-    least: float = 0,
+    *,
+    positive: bool = True,
 ) -> Tensor:
-    """Sum the correlations of the terms that `expand` makes; what rounding makes less is `least`.
+    """Sum the correlations of the terms that `expand` makes; `positive` sums are never below 0.
 
     `peaks` bound the factors of integers, sums of which are exact. A NaN or inf reaches the
     windows that hold it, no other.
@@ -66,7 +67,8 @@ def window_sums(
     sums = constants[:, None, None].to(torch.int64 if exact else dtype)
     for part, f, g in _grouped(problem, terms):
         sums = sums + correlate(part, f, g, peaks if exact else None)
-    sums = sums.expand(problem.batch, problem.templates, *problem.map_size).clamp(min=least)
+    sums = sums.expand(problem.batch, problem.templates, *problem.map_size)
+    sums = sums.clamp(min=0) if positive else sums.clone()
     if not math.isfinite(image.detach().sum()):
         sums = sums + box_sum(_spoils(image), problem)
     if not math.isfinite(kernel.detach().sum()):
