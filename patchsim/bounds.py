@@ -8,6 +8,7 @@ by 1 + θ with |θ| ≤ γ_n (Higham, Accuracy and Stability of Numerical Algori
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from patchsim.once import once
 from patchsim.problem import Problem
 from patchsim.sums import algebra, box
 from patchsim.sums.box import Array, box_sum
+from patchsim.sums.factors import each_channel
 from patchsim.sums.slide import Planes
 
 Numbers = TypeVar("Numbers", Tensor, Array)
@@ -203,6 +205,31 @@ class Flat:
             windows, templates = weight.max((1, 2, 3)) * windows, weight * templates
         total: Array = _SAFETY * (windows + templates.sum((1, 2, 3)))
         return total
+
+
+def furthest(
+    metric: Metric,
+    problem: Problem,
+    kernel: Tensor,
+    weight: Tensor | None,
+    values: tuple[float, float],
+) -> Flat:
+    """Return the flat window of pixels in that range furthest from the templates' mean."""
+    one = dataclasses.replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
+    kernel = kernel.detach().to(problem.value_dtype)
+    centre = algebra.middle(problem, kernel, metric)
+    middle = each_channel(centre, problem.channels, torch.float64)
+    low, high = values
+    pixels = np.where(high - middle > middle - low, high, low) - middle
+    weights = None
+    if weight is not None:
+        weights = weight.cpu().to(problem.value_dtype).double().numpy()
+    own = kernel.double().cpu().numpy() - middle[:, None, None]
+    if metric.prepare:  # rounded before it is centred: no value is larger, either way
+        pixels = abs(pixels) + abs(middle)
+        own = abs(own) + abs(middle)[:, None, None]
+        middle = np.zeros_like(middle)
+    return Flat(metric, one, middle, pixels, own, weights)
 
 
 def flat_direct(window: Flat, *_: Any) -> Array:

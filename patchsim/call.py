@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +16,13 @@ from torch import Tensor
 from patchsim import bounds, tiling
 from patchsim.backends import Backend
 from patchsim.backends.base import Bind, Work, bound_to
-from patchsim.bounds import Flat
 from patchsim.finish import Finish, Reduction, Score, unweighted
 from patchsim.metrics import AnyMetric, Metric, Statistic
 from patchsim.metrics.base import identity
-from patchsim.metrics.product import PRODUCT
 from patchsim.moments import adapt
-from patchsim.normalising import balance, for_sums
+from patchsim.normalising import for_sums
 from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES, Problem
-from patchsim.sums import algebra, factors
 from patchsim.sums.box import Array
 from patchsim.tiling import Prepare, Steps, Tiles
 from patchsim.weights import sparing, total_weight
@@ -35,6 +33,7 @@ class Call:
     """One checked call, its tensors batched, the kernel prepared.
 
     `prepares` tells of an image what is done to its parts. `memory` are the bytes to stay within.
+    `tiles` have the templates bound for kinds of map, and are shared with calls of other images.
     """
 
     problem: Problem
@@ -49,6 +48,7 @@ class Call:
     prepares: Callable[[Tensor], Prepare] | None
     dtype: torch.dtype  # that the data range is of
     memory: int
+    tiles: dict[Any, Tiles] = field(init=False, default_factory=dict)
 
     def map(self, reduction: Reduction, *, similarity: bool) -> Tensor:
         """Compute the map of similarities or distances."""
@@ -67,6 +67,12 @@ class Call:
 
     def of_maps(self, reduction: Reduction, *, similarity: bool) -> Tiles:
         """Bind the templates for maps of images like this one: (B, C, H, W) -> (B, N, Ho, Wo)."""
+        kind = reduction, similarity
+        if kind not in self.tiles:
+            self.tiles[kind] = self._of_maps(reduction, similarity)
+        return self.tiles[kind]
+
+    def _of_maps(self, reduction: Reduction, similarity: bool) -> Tiles:
         if isinstance(self.metric, Statistic):
             backend = self._adapted(reduction, self._score(similarity))
             return self._tiles(backend.bound, self._in_map_dtype, backend)
@@ -93,35 +99,29 @@ class Call:
 
         NaN or inf: no match. The call is one of a search.
         """
+        if "least" not in self.tiles:
+            self.tiles["least"] = self._of_least()
+        with torch.no_grad():
+            lower, distances = self.tiles["least"](self.image).chunk(2, 1)
+        return lower, distances
+
+    def _of_least(self) -> Tiles:
+        """Bind the templates for these bounds."""
         call = self
-        errors: tuple[float, ...] = ()
         if self.problem.dtype.is_floating_point:
             assert isinstance(self.metric, Statistic)
             given = self.problem, self.kernel, self.weight
             problem, kernel, prepares = for_sums(self.metric, *given)
-            call = replace(self, problem=problem, kernel=kernel, prepares=prepares).ready()
-        if self.weight is None:
-            errors = call.errors_of_sums()
-        backend = call._adapted("mean", call._score(True), errors)
-        with torch.no_grad():
-            maps = call._tiles(backend.bound, call._in_map_dtype, backend)(call.image)
-            bounds, distances = maps.chunk(2, 1)
-        return bounds, distances
-
-    def errors_of_sums(self) -> tuple[float, ...]:
-        """Bound the errors of the sums that a statistic is made of, one number a template."""
-        if self.metric.summed is not PRODUCT or self.problem.value_range is not None:
-            return tuple(self.worst("sum").tolist())
-        unit = balance(self.extremes, self.kernel)
-        call = replace(self, kernel=unit * self.kernel)
-        return tuple((call.worst("sum") / unit).tolist())
+            call = replace(self, problem=problem, kernel=kernel, prepares=prepares)
+        backend = call._adapted("mean", call._score(True), least=True)
+        return call._tiles(backend.bound, call._in_map_dtype, backend)
 
     @bounds.overflowing
     def worst(self, reduction: Reduction = "mean") -> Array:
         """Bound the errors of distances to each template, (N,), by one number for all windows.
 
         It is the bound of a flat window that differs as much from the templates' mean as any of the
-        image's finite values: bounds grow with magnitudes. A statistic's are those of its sums.
+        image's finite values: bounds grow with magnitudes.
         """
         finish, metric = self.finish(reduction, similarity=False), self.metric.summed
         if self.problem.value_range is not None:
@@ -129,53 +129,26 @@ class Call:
             largest = torch.as_tensor(finish.largest, dtype=torch.float64)
             magnitude = error + largest.flatten().cpu().numpy()
         else:
-            window = self._furthest()
-            magnitude, error = window.magnitude, self._of_flat(window)
+            given = self.kernel, self.weight
+            window = bounds.furthest(metric, self.problem, *given, self.extremes)
+            parts = tiling.parts(self.backend, metric, self.problem)
+            error = self.backend.flat_error(window, parts, *given)
+            magnitude = window.magnitude
         if self.weight is None and metric.finish is identity:
             return finish.error(error, magnitude)
         found = finish.error(*(torch.from_numpy(v)[:, None, None] for v in (error, magnitude)))
         return found.flatten().numpy()
 
-    def _furthest(self) -> Flat:
-        """Return the flat window of one colour that is furthest from the templates' mean."""
-        problem, metric = self.problem, self.metric.summed
-        one = replace(problem, batch=1, image_size=problem.extent, pads=(0, 0, 0, 0))
-        kernel = self.kernel.detach().to(problem.value_dtype)
-        centre = algebra.middle(problem, kernel, metric)
-        middle = factors.each_channel(centre, problem.channels, torch.float64)
-        low, high = self.extremes
-        pixels = np.where(high - middle > middle - low, high, low) - middle
-        weight = None
-        if self.weight is not None:
-            weight = self.weight.cpu().to(problem.value_dtype).double().numpy()
-        own = kernel.double().cpu().numpy() - middle[:, None, None]
-        if metric.prepare:  # rounded before it is centred: no value is larger, either way
-            pixels = abs(pixels) + abs(middle)
-            own = abs(own) + abs(middle)[:, None, None]
-            middle = np.zeros_like(middle)
-        return Flat(metric, one, middle, pixels, own, weight)
-
-    def _of_flat(self, window: Flat) -> Array:
-        """Bound the error of such a window's sums, (N,)."""
-        metric, problem = window.metric, window.problem
-        if self.backend.flat is not None:
-            # To divide by what windows deviate makes small errors large: it is worth a look.
-            whole = self.image if isinstance(self.metric, Statistic) else None
-            return self.backend.flat(
-                window, tiling.parts(self.backend, metric, self.problem), whole
-            )
-        kernel = self.kernel.detach().to(problem.value_dtype)
-        colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
-        image = colour[:, None, None].expand(1, -1, *problem.extent)
-        weight = None if self.weight is None else self.weight.to(problem.value_dtype)
-        error = self.backend.whole_error(metric, problem, image, kernel, weight)
-        found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
-        return found
-
     @once
     def extremes(self) -> tuple[float, float]:
         """The least and the greatest finite value of the image."""
         return bounds.finite_range(self.image)
+
+    def of(self, image: Tensor) -> Call:
+        """Return the same of another image, of the same size and dtype."""
+        call = replace(self, image=image)
+        call.tiles = self.tiles
+        return call
 
     def ready(self) -> Call:
         """Return the call of the images that backends see: completed with zeros and prepared."""
@@ -249,7 +222,8 @@ class Call:
         self,
         reduction: Reduction,
         score: Score,
-        errors: tuple[float, ...] | None = None,
+        *,
+        least: bool = False,
     ) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
@@ -257,7 +231,7 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        return adapt(self.backend, self.metric, self.span, score, errors)
+        return adapt(self.backend, self.metric, self.span, score, least=least)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map, or the sums that a statistic is made of."""

@@ -104,8 +104,12 @@ class Finish:
         Integers always, so that a similarity doesn't depend on how many there are.
         """
         many = self._exact or sums.numel() >= threads.GRAIN
-        known = type(sums) is Tensor and self.dtype in (torch.float32, torch.float64)
-        return many and known and jit.usable(self.problem)
+        return many and type(sums) is Tensor and self._has_kernel
+
+    @once
+    def _has_kernel(self) -> bool:
+        known = self.dtype in (torch.float32, torch.float64)
+        return known and jit.usable(self.problem)
 
     @property
     def largest(self) -> float | Tensor:

@@ -16,21 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from patchsim import bounds, threads
 from patchsim.backends.base import Backend, OfImage, Work
 from patchsim.backends.conv2d import CONV2D
 from patchsim.bounds import finite_range
 from patchsim.finish import Score
 from patchsim.kernels import scores
 from patchsim.metrics.base import Metric, Moments, Statistic
-from patchsim.metrics.l2 import METRIC as L2
-from patchsim.metrics.product import PRODUCT
-from patchsim.normalising import balance, mean_of, plain
+from patchsim.metrics.product import PRODUCT, SQUARE
+from patchsim.normalising import balance, mean_of
 from patchsim.problem import Problem
-from patchsim.sums import box, factors
-from patchsim.sums.box import box_sum, expression_sum
+from patchsim.sums import box
+from patchsim.sums.box import Array, box_sum
 from patchsim.sums.equal_pixels import flat_windows
-from patchsim.sums.slide import Planes
+from patchsim.sums.moments import OfTemplates, box_moments, plain, rounding_of, small_of
 
+#: Operations that take as long as a window's moments, in a channel, and its score; of integers,
+#: whose box sums are running ones.
+SCORING, SCORING_INTEGERS = 50, 15
 #: Windows whose similarities are computed at a time: their moments stay in a core's cache.
 WINDOWS = 2**17
 
@@ -41,14 +44,15 @@ def adapt(
     statistic: Statistic,
     data_range: float,
     score: Score,
-    errors: tuple[float, ...] | None = None,
+    *,
+    least: bool = False,
 ) -> Backend:
     """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it.
 
-    Or lower bounds on the distances of all windows to each template, given the errors of its sums.
+    Or lower bounds on the distances of all windows to each template, and distances.
     """
-    adapted = _Adapted(backend, statistic, data_range, score, errors or ())
-    bind = adapted.bind if errors is None else adapted.bind_least
+    adapted = _Adapted(backend, statistic, data_range, score)
+    bind = adapted.bind_least if least else adapted.bind
     return dataclasses.replace(backend, bind=bind, error=adapted.error, work=adapted.work)
 
 
@@ -58,14 +62,13 @@ class _Adapted:
     statistic: Statistic
     range: float
     score: Score
-    errors: tuple[float, ...]
 
     def bind(
         self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
     ) -> OfImage:
         """Prepare templates for maps of scores."""
         window_sums = self._sums(problem, kernel, weight)
-        own = _Templates(kernel) if plain(problem) else None
+        own = OfTemplates(kernel) if plain(problem) else None
 
         def of_image(image: Tensor) -> Tensor:
             sums = window_sums(image)
@@ -92,28 +95,29 @@ class _Adapted:
         bounded to first order.
         """
         window_sums = self._sums(problem, kernel, weight)
-        own = _Templates(kernel) if plain(problem) else None
+        own = OfTemplates(kernel) if plain(problem) else None
         share = 2.0**-49
         if problem.value_range is None:
             share = 16 * (problem.taps + 8) * 2.0**-53
-        wanted = np.array(self.errors), share, 2.0**-1000
 
         def of_image(image: Tensor) -> Tensor:
             if own is not None:
                 sums = window_sums(image)
                 run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=True)
                 if run:
-                    return self._scores(run, wanted, problem, image, own, sums)
-            distances = 1 - self.bind(metric, problem, kernel, weight)(image).double()
-            alike: Tensor | float = 0.0
-            if self.backend.alike is not None and problem.value_range is None:
-                alike = self.backend.alike(metric, problem, image, kernel, weight)
-            error = self.error(metric, problem, image, kernel, weight, alike)
-            # Twice, as distances in float64 err, too. Where no bound is known, windows are looked
-            # at.
-            bounds = (distances - 2 * error).clamp(-1, 2)
-            bounds = torch.where(distances.isfinite() & error.isfinite(), bounds, -1)
-            return torch.cat([bounds, distances], 1).to(self.score.dtype)
+                    wanted = self._errors(problem, image, kernel), share, 2.0**-1000
+                    return self._scores(run, wanted, problem, image, own, sums, maps=2)
+            here = self._similarity(m := self._moments_of(problem, image, kernel, weight))
+            off, change = self._offs(metric, problem, m, image, kernel, weight)
+            if self.statistic.spread is not None and self.statistic.summed is PRODUCT:
+                # Twice, as distances in float64 err, too.
+                error = 2 * self.statistic.spread(m, off, change)
+            else:
+                error = 2 * self._furthest(m, here, off, change, problem, image)
+            # Where no bound is known, windows are looked at.
+            known = here.isfinite() & error.isfinite()
+            lower = torch.where(known, (1 - here - error).clamp(-1, 2), -1)
+            return torch.cat([lower, 1 - here], 1).to(self.score.dtype)
 
         return of_image
 
@@ -125,31 +129,54 @@ class _Adapted:
             return window_sums
         return lambda image: window_sums(image.to(problem.value_dtype))
 
+    @bounds.overflowing
+    def _errors(self, problem: Problem, image: Tensor, kernel: Tensor) -> Array:
+        """Bound the errors of the sums of all windows of an image, (N,)."""
+        summed = self.statistic.summed
+        if problem.value_range is not None:
+            return np.zeros(problem.templates)
+        if summed.majorant is None:
+            return np.full(problem.templates, np.inf)
+        values = finite_range(image)
+        unit = balance(values, kernel) if summed is PRODUCT else 1.0
+        kernel = unit * kernel
+        window = bounds.furthest(summed, problem, kernel, None, values)
+        return self.backend.flat_error(window, (problem,), kernel, None) / unit
+
     def _scores(
         self,
         run: scores.Kernel,
         wanted: tuple[object, ...],
         problem: Problem,
         image: Tensor,
-        templates: _Templates,
+        templates: OfTemplates,
         sums: Tensor,
+        maps: int = 1,
     ) -> Tensor:
-        """Run a kernel on some rows at a time, whose moments stay in the cache."""
+        """Run a kernel on some rows at a time, whose moments stay in the cache.
+
+        It makes so many maps of each template.
+        """
         (rows, cols), centre = problem.map_size, self._centre(problem, image)
         total, rounding = float(problem.taps), rounding_of(problem)
-        maps = 2 * problem.templates if self.errors else problem.templates
-        output = torch.empty((len(sums), maps, *sums.shape[2:]), dtype=self.score.working)
+        shape = len(sums), maps * problem.templates, *sums.shape[2:]
+        output = torch.empty(shape, dtype=self.score.working)
         given = sums.contiguous().numpy()  # backends may keep the image's memory format
-        together = max(problem.kernel_size[0], WINDOWS // cols)
-        for first in range(0, rows, together):
-            top = first * problem.stride[0]
-            count = min(together, rows - first)
-            height = (count - 1) * problem.stride[0] + problem.extent[0]
-            part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
-            windows, pp = _box_moments(part, image[:, :, top : top + height], centre)
-            own = templates.sums, templates.squares
-            moments = windows[:, 0].numpy(), pp.numpy(), *own, total, rounding
-            run(given, *moments, self.range, *wanted, output.numpy(), first)
+        together, own = max(problem.kernel_size[0], WINDOWS // cols), output.numpy()
+
+        def score(begin: int, end: int) -> None:
+            for first in range(begin, end, together):
+                top = first * problem.stride[0]
+                count = min(together, end - first)
+                height = (count - 1) * problem.stride[0] + problem.extent[0]
+                part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
+                windows, pp = box_moments(part, image[:, :, top : top + height], centre)
+                moments = windows[:, 0].numpy(), pp.numpy(), templates.sums, templates.squares
+                run(given, *moments, total, rounding, self.range, *wanted, own, first)
+
+        windows = len(sums) * rows * cols
+        each = SCORING if problem.value_range is None else SCORING_INTEGERS
+        threads.share(score, rows, each * windows * (problem.channels + problem.templates))
         return output.to(self.score.dtype)
 
     def _similarity(self, moments: Moments) -> Tensor:
@@ -182,10 +209,8 @@ class _Adapted:
         numbers = 12 * maps + 4 * channels * (windows * each + pixels) + 4 * pixels
         if problem.weighting == "none":
             return 8 * numbers
-        probes = dataclasses.replace(problem, templates=templates * (1 + channels))
-        numbers += 4 * maps * (1 + channels) + 4 * probes.templates * problem.taps
-        backend = CONV2D if self.backend.refuse(probes, L2) else self.backend
-        return 8 * numbers + backend.work(probes, L2).bytes
+        backend = CONV2D if self.backend.refuse(problem, SQUARE) else self.backend
+        return 8 * (numbers + 4 * maps * channels) + backend.work(problem, SQUARE).bytes
 
     def error(
         self,
@@ -202,29 +227,69 @@ class _Adapted:
         the ends of their interval. The roundings of the moments, in float64, are bounded to first
         order: they are moved as well, as far as they can be off, up and down.
         """
+        m = self._moments_of(problem, image, kernel, weight)
+        here = self._similarity(m)
+        off, change = self._offs(metric, problem, m, image, kernel, weight, alike)
+        furthest = self._furthest(m, here, off, change, problem, image)
+        found = 2 * furthest + small_of(problem)
+        return torch.where((off + change).isfinite(), found, torch.inf)
+
+    def _moments_of(
+        self, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Moments:
         sums = self._sums(problem, kernel, weight)(image)
         image = image.double() if problem.value_range is None else image
-        m = self._moments(problem, image, kernel, weight, sums.double())
-        small = 4 * (problem.taps + 8) * 2.0**-53
-        if problem.value_range is None:
-            unit = balance(finite_range(image), kernel) if metric is PRODUCT else 1.0
-            error = self.backend.error(metric, problem, image, unit * kernel, weight) / unit + alike
-        else:
-            error, small = torch.zeros_like(m.sums), 2.0**-50
-        energy = m.pp + m.kk
+        return self._moments(problem, image, kernel, weight, sums.double())
+
+    def _offs(
+        self,
+        metric: Metric,
+        problem: Problem,
+        m: Moments,
+        image: Tensor,
+        kernel: Tensor,
+        weight: Tensor | None,
+        alike: Tensor | float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Bound how far `sums` and `pp` can be off.
+
+        What is `alike` in the errors of all sums is worked out unless it is given.
+        """
+        small, energy = small_of(problem), m.pp + m.kk
         if weight is not None:
             scale = _scale(image)  # whose power, unlike its product, may raise
             energy = energy + scale * scale * m.total
-        error = error + small * energy
-        here, furthest = self._similarity(m), torch.zeros_like(m.sums)
+        if problem.value_range is not None:
+            return (small * energy).expand_as(m.sums), small * energy
+        image = image.double()
+        unit = balance(finite_range(image), kernel) if metric is PRODUCT else 1.0
+        error = self.backend.error(metric, problem, image, unit * kernel, weight) / unit
+        if alike is None:
+            alike = 0.0
+            if self.backend.alike is not None:
+                alike = self.backend.alike(metric, problem, image, kernel, weight)
+        return error + alike + small * energy, small * energy
+
+    def _furthest(
+        self,
+        m: Moments,
+        here: Tensor,
+        off: Tensor,
+        change: Tensor,
+        problem: Problem,
+        image: Tensor,
+    ) -> Tensor:
+        """Return how far the similarity is from values at the ends of the moments' intervals."""
+        small = small_of(problem)
+        furthest = torch.zeros_like(here)
         if problem.value_range is None:
-            furthest = self._unclear(m, problem, image).double().expand_as(m.sums)
-        for off, change, more in product((-error, error), (-small, 0, small), (-small, small)):
-            pp, kk = (m.pp + change * energy).clamp(min=0), m.kk * (1 + more)
-            moved = dataclasses.replace(m, sums=m.sums + off, pk=m.pk - off, pp=pp, kk=kk)
+            unclear = self._unclear(m, problem, image.double())
+            furthest = unclear.double().expand_as(here)
+        for up, more, share in product((-1, 1), (-1, 0, 1), (-small, small)):
+            pp, kk = (m.pp + more * change).clamp(min=0), m.kk * (1 + share)
+            moved = dataclasses.replace(m, sums=m.sums + up * off, pk=m.pk - up * off, pp=pp, kk=kk)
             furthest = torch.maximum(furthest, (self._similarity(moved) - here).abs())
-        found = 2 * furthest + small
-        return torch.where((error + energy).isfinite(), found, torch.inf)
+        return furthest
 
     def _unclear(self, m: Moments, problem: Problem, image: Tensor) -> Tensor:
         """Tell which windows rounding may make flat, or not flat, but for those that surely are."""
@@ -248,7 +313,7 @@ class _Adapted:
         k, sums = kernel.double(), sums.double()
         weights = torch.ones_like(k) if weight is None else weight.double()
         if weight is None:
-            p, pp = _box_moments(problem, image, self._centre(problem, image))
+            p, pp = box_moments(problem, image, self._centre(problem, image))
         else:
             p, pp = self._weighted_moments(problem, image, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
@@ -284,55 +349,31 @@ class _Adapted:
     def _weighted_moments(
         self, problem: Problem, image: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return Σw·p and Σw·p², which are sums of weighted squared differences, too.
+        """Return Σw·p of each channel, (B, N or 1, C, Ho, Wo), and Σw·p² of all: correlations, too.
 
-        From a template of zeros, and from ones that hold a number in one channel.
+        Templates of the same weights have them in common.
         """
-        templates, channels = weights.shape[:2]
-        exact = problem.value_range is not None
-        scale = 1.0 if exact else _scale(image)
-        probes = weights.new_zeros((templates, 1 + channels, *weights.shape[1:]))
-        for c in range(channels):
-            probes[:, 1 + c, c] = 1 if exact else scale
-        part = dataclasses.replace(problem, templates=templates * (1 + channels))
-        repeated = weights[:, None].expand_as(probes).flatten(0, 1)
-        run = CONV2D.run if self.backend.refuse(part, L2) else self.backend.run
-        found = run(L2, part, image, probes.flatten(0, 1), repeated).double()
-        found = found.reshape(len(image), templates, 1 + channels, *problem.map_size)
-        pp = found[:, :, 0]
-        own = weights.double().sum((2, 3))[:, :, None, None]
-        p = (pp[:, :, None] + scale * scale * own - found[:, :, 1:]) / (2 * scale)
-        return p, pp
+        if (weights == weights[:1]).all():
+            weights = weights[:1]
+        part = dataclasses.replace(problem, templates=len(weights))
+        one = dataclasses.replace(part, channels=1)
+        pp = self._sum(SQUARE, part, image, torch.zeros_like(weights), weights)
+        ones = torch.ones_like(weights[:, :1])
+        channels = [
+            self._sum(PRODUCT, one, image[:, c : c + 1], ones, weights[:, c : c + 1])
+            for c in range(problem.channels)
+        ]
+        return torch.stack(channels, 2), pp
 
-
-class _Templates:
-    """Moments of templates: Σk of each channel, (N, C), and Σk², (N,)."""
-
-    def __init__(self, kernel: Tensor) -> None:
-        own = kernel.double()
-        self.sums, self.squares = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
+    def _sum(
+        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor
+    ) -> Tensor:
+        """Sum by the backend, or by conv2d where that can't."""
+        backend = CONV2D if self.backend.refuse(problem, metric) else self.backend
+        kernel = kernel.to(problem.value_dtype)
+        return backend.run(metric, problem, image, kernel, weight.to(kernel.dtype)).double()
 
 
 def _scale(image: Tensor) -> float:
     """Return a number of the size of the image's."""
     return float(image.detach().double().abs().nan_to_num(0, 0, 0).max()) or 1.0
-
-
-def rounding_of(problem: Problem) -> float:
-    """Return by which share of itself Σp² may be off, if only by the roundings that follow."""
-    return 2.0**-52 * (1 if problem.value_range is not None else problem.taps + 8)
-
-
-def _box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple[Tensor, Tensor]:
-    """Return Σp of each channel, (B, 1, C, Ho, Wo), and Σp² of all, (B, 1, Ho, Wo)."""
-    if not plain(problem):
-        values = image.double() - centre
-        p = box_sum(values.flatten(0, 1)[:, None], problem)
-        return p.reshape(len(image), 1, -1, *problem.map_size), box_sum(values * values, problem)
-    middles = factors.each_channel(centre, problem.channels, torch.float64)
-    sums = np.empty((len(image), 1, problem.channels, *problem.map_size))
-    for b, c in product(range(len(image)), range(problem.channels)):
-        own, plane = image[b : b + 1, c : c + 1], sums[b : b + 1, :, c]
-        expression_sum("p", own, Planes(own, (1, 1)), middles[c : c + 1], problem, plane)
-    squares = expression_sum("(p*p)", image, Planes(image, (1, 1)), middles, problem)
-    return torch.from_numpy(sums), torch.from_numpy(squares)

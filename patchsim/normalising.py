@@ -17,6 +17,7 @@ from patchsim.bounds import finite_range
 from patchsim.kernels import jit
 from patchsim.metrics.base import Statistic
 from patchsim.problem import Problem
+from patchsim.sums.moments import plain
 
 #: Pixels of which an image's mean is taken.
 SAMPLE = 2**14
@@ -113,12 +114,6 @@ def for_sums(
         # Of float32 neither squares overflow nor a mean takes all digits: kernels read it as it is.
         return wide, turned, None
     return wide, turned, partial(normalising, statistic, problem)
-
-
-def plain(problem: Problem) -> bool:
-    """Tell whether kernels for the CPU compute moments and scores."""
-    simple = problem.dilation == (1, 1) and problem.weighting == "none"
-    return simple and jit.usable(problem)
 
 
 def _unit(values: Tensor, problem: Problem) -> float | Tensor:

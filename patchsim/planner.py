@@ -21,20 +21,31 @@ class Plan:
         The cheapest eligible backend.
     seconds : dict of str to float
         Predicted time of every eligible backend.
+    engines : dict of str to str
+        Which of their engines those would use that have several.
     reasons : dict of str to list of str
         Why the others can't.
+
+    Examples
+    --------
+    >>> from patchsim import plan
+    >>> import torch
+    >>> print(str(plan(torch.zeros(1, 400, 400).byte(), torch.zeros(1, 20, 20).byte()))[:11])
+    fused (sad)
     """
 
     backend: str
     seconds: dict[str, float]
+    engines: dict[str, str]
     reasons: dict[str, list[str]]
 
     def __str__(self) -> str:
-        lines = [
-            f"{name:8}{seconds * 1e3:12.3f} ms{' <- chosen' if name == self.backend else ''}"
-            for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1])
-        ]
-        lines += [f"{name:8}refused: {'; '.join(why)}" for name, why in self.reasons.items()]
+        lines = []
+        for name, seconds in sorted(self.seconds.items(), key=lambda item: item[1]):
+            engine = f" ({self.engines[name]})" if name in self.engines else ""
+            chosen = " <- chosen" if name == self.backend else ""
+            lines.append(f"{name + engine:20}{seconds * 1e3:12.3f} ms{chosen}")
+        lines += [f"{name:20}refused: {'; '.join(why)}" for name, why in self.reasons.items()]
         return "\n".join(lines)
 
 
@@ -57,6 +68,11 @@ def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
     return Plan(
         backend=min(seconds, key=seconds.__getitem__),
         seconds=seconds,
+        engines={
+            name: engine(problem, metric)
+            for name in seconds
+            if (engine := BACKENDS[name].engine) is not None
+        },
         reasons={name: why for name, why in reasons.items() if why},
     )
 

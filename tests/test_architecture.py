@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import patchsim
 
@@ -103,3 +104,63 @@ def test_a_new_metric_is_one_new_file(tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert process.stdout.strip() == "[[0.984375, 0.984375], [0.984375, 0.984375]]"
+
+
+PAGE = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def entered(call):
+    """Files of the package whose functions a call enters, kernels' own apart."""
+    found = set()
+
+    def note(frame, event, argument):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(PACKAGE):
+            found.add(str(path.relative_to(PACKAGE.parent)))
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return found - {"patchsim/kernels/emit.py"}  # the name that kernels go by
+
+
+def named(title):
+    """Files that a section of the page names."""
+    [section] = re.findall(rf"^## {title}\n(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"`(patchsim/[\w/]+\.py)`", section))
+
+
+def scene():
+    image = torch.rand(3, 300, 400, generator=torch.Generator().manual_seed(0))
+    return image, image[:, 40:72, 60:92].clone()
+
+
+def test_the_route_of_a_map_is_the_pages():
+    image, kernel = scene()
+    patchsim.similarity(image, kernel, "l2")  # reads definitions, and compiles
+    matcher = patchsim.Matcher(kernel, "l2")
+    first = entered(lambda: matcher.similarity(image))
+    assert first == named("The route of an l2 map")
+    again = entered(lambda: matcher.similarity(image))
+    assert len(again) <= 11
+
+
+def test_the_route_of_a_search_is_the_pages():
+    image, kernel = scene()
+    generator = torch.Generator().manual_seed(1)
+    noisy = kernel + 0.1 * torch.rand(3, 32, 32, generator=generator)
+    files = set()
+    for metric in ("l1", "zncc"):
+        matcher = patchsim.Matcher(noisy, metric, angles=[0])
+        matcher.find(image)
+        files |= entered(lambda matcher=matcher: matcher.find(image, k=3))
+    rooms = {f"patchsim/search/{name}.py" for name in ("parts", "bank", "pruning", "subpixel")}
+    rooms |= {"patchsim/search/correlated_blocks.py"}  # which depend on the image
+    own = {name for name in files if name.startswith("patchsim/search/")}
+    assert own - rooms == {
+        name
+        for name in named("The route of a search")
+        if name.startswith("patchsim/search/") and name not in rooms
+    }

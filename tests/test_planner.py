@@ -24,6 +24,7 @@ def test_a_plan_names_the_cheapest_eligible_backend():
 def test_a_plan_prints_every_backend():
     lines = str(patchsim.plan(*SMALL, "l1")).splitlines()
     assert {line.split()[0] for line in lines} == set(BACKENDS)
+    assert lines[0].startswith("fused (expression) ")
     assert lines[0].endswith("<- chosen")
     assert "refused: l1 has no finite-rank expansion" in [
         line.split(maxsplit=1)[1] for line in lines

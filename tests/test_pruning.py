@@ -18,7 +18,6 @@ from patchsim.arguments import read
 from patchsim.metrics import METRICS
 from patchsim.search import correlated_blocks, lower_bounds, pruning
 from patchsim.search.direct import Direct
-from patchsim.sums import overlap_save
 from patchsim.sums.transform_errors import gain
 from patchsim.testing import cases, expect
 
@@ -204,44 +203,6 @@ def test_the_bound_of_a_flat_window_is_that_of_its_map(backend, metric, case):
         assert (found >= (1 - 1e-4) * wanted).all()
     else:
         assert np.allclose(found, wanted, rtol=1e-9, atol=0)
-
-
-@settings(max_examples=settings.default.max_examples // 2)
-@given(st.integers(0, 999))
-def test_a_sharp_bound_of_every_windows_sum(seed):
-    """That of a statistic, which knows the energy of tiles and the spectra of templates."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randn(3, 60, 70, generator=generator).cumsum(1) + seed % 5
-    kernel = image[:, 3:12, 5:16] + torch.rand(3, 9, 11, generator=generator)
-    image[seed % 3, 20, 20] = [1.0, torch.nan][seed % 2]
-    call = read(image[None], kernel[None], "zncc", (1, 0, 1), None, None, "fft", bounds_only=True)
-    found = patchsim.distance(image, kernel, "l2", backend="fft", reduction="sum").double()
-    exact = patchsim.distance(
-        image.double(), kernel.double(), "l2", backend="unfold", reduction="sum"
-    )
-    fine = exact.isfinite()
-    [worst] = call.worst("sum").tolist()
-    assert (found - exact).abs()[fine].max() <= worst
-    plain = read(image[None], kernel[None], "l2", (1, 0, 1), None, None, "fft", bounds_only=True)
-    assert worst <= plain.worst("sum")[0]
-
-
-@given(st.integers(0, 999), st.tuples(st.integers(1, 90), st.integers(1, 90)))
-def test_no_tile_has_more_energy(seed, size):
-    random = np.random.default_rng(seed)
-    image = torch.from_numpy(random.normal(size=(1, 2, 75, 80)).astype(np.float32))
-    image[0, 1, 3, 4] = torch.inf
-    centre = np.array([0.5, -1.0])
-    most = overlap_save.largest_energy(image, centre, size)
-    energies = (
-        (image.double() - torch.from_numpy(centre)[:, None, None])
-        .nan_to_num(0, 0, 0)[0]
-        .square()
-        .sum(0)
-    )
-    for _ in range(10):
-        y, x = random.integers(0, 75), random.integers(0, 80)
-        assert energies[y : y + size[0], x : x + size[1]].sum() <= most
 
 
 @given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 12))

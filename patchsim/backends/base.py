@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from patchsim.bounds import Flat
@@ -81,9 +82,10 @@ class Backend:
     differentiable : bool
         Whether it has gradients.
     flat : callable, optional
-        (flat window, problems of tiles, image or None) -> as `error`, the error of windows like
-        that in images of those problems, (N,), where `error` would take long or depends on more
-        than a window. Sharper if the image of which the tiles are parts is given.
+        (flat window, problems of tiles) -> as `error`, the error of windows like that in images of
+        those problems, (N,), where `error` would take long or depends on more than a window.
+    engine : callable, optional
+        (problem, metric) -> which of its engines computes this, if it has several.
     mixed : callable, optional
         (metric, problem) -> whether images of float32 needn't be converted where sums are taken in
         float64.
@@ -104,8 +106,9 @@ class Backend:
     parallel: bool = False
     approximate: bool = False
     differentiable: bool = True
-    flat: Callable[[Flat, tuple[Problem, ...], Tensor | None], Array] | None = None
+    flat: Callable[[Flat, tuple[Problem, ...]], Array] | None = None
     alike: WindowFunction | None = None
+    engine: Callable[[Problem, Metric], str] | None = None
     mixed: Callable[[Metric, Problem], bool] | None = None
 
     def bound(
@@ -115,6 +118,21 @@ class Backend:
         if self.bind is not None:
             return self.bind(metric, problem, kernel, weight)
         return bound_to(self.run, metric, problem, kernel, weight)
+
+    def flat_error(
+        self, window: Flat, parts: tuple[Problem, ...], kernel: Tensor, weight: Tensor | None
+    ) -> Array:
+        """Bound the error of sums of such windows in images of those problems, (N,)."""
+        if self.flat is not None:
+            return self.flat(window, parts)
+        problem = window.problem
+        kernel = kernel.detach().to(problem.value_dtype)
+        colour = torch.from_numpy(window.pixels + window.middle).to(kernel)
+        image = colour[:, None, None].expand(1, -1, *problem.extent)
+        weight = None if weight is None else weight.to(problem.value_dtype)
+        error = self.whole_error(window.metric, problem, image, kernel, weight)
+        found: Array = error.expand(1, problem.templates, 1, 1).flatten().cpu().numpy()
+        return found
 
     def whole_error(
         self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None

@@ -18,12 +18,10 @@ from patchsim.metrics.base import Metric, Scalar, Term
 from patchsim.problem import Problem
 from patchsim.sums import algebra, box, overlap_save
 from patchsim.sums.box import Array, additions
-from patchsim.sums.recipe import read
 from patchsim.sums.transform_errors import (
     OfImages,
     OfTemplates,
     correlation_error,
-    gain,
     norms,
     norms_of_images,
     norms_of_templates,
@@ -216,7 +214,7 @@ def alike(
     return torch.from_numpy(total).to(kernel.device)[None, :, None, None]
 
 
-def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Array:
+def flat(window: Flat, parts: tuple[Problem, ...]) -> Array:
     """Bound the same for windows of one colour, in images that are made of them."""
     metric, problem = window.metric, window.problem
     plain = window.weight is None
@@ -224,30 +222,19 @@ def flat(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> Arra
     pixels = max(_pixels(part, tiled) for part in parts)
     pixels = max(pixels, math.prod(problem.image_size))
     points = max(map(_points, parts))
-    energy = _energy(window, parts, whole) if tiled else math.inf
     error = window.rounded(_roundings(metric, problem, tiled))
     for term in _transformed(metric, plain):
         assert term.f is not None
         values = term.f(window.pixels)
         factors = np.ones_like(window.kernel) if term.g is None else term.g(window.kernel)
         factors = factors if window.weight is None else window.weight * factors
-        energies = min(pixels * float((values * values).sum()), energy)
+        energies = pixels * float((values * values).sum())
         images = (2 * energies) ** 0.5, 2 * pixels * float(abs(values).sum())
         kernels = norms(factors)
-        lengthens = kernels[1] if whole is None else gain(factors)
         error += term.scale * correlation_error(
-            points, problem.channels, problem.value_dtype, images, (*kernels, lengthens)
+            points, problem.channels, problem.value_dtype, images, (*kernels, kernels[1])
         )
     return error
-
-
-def _energy(window: Flat, parts: tuple[Problem, ...], whole: Tensor | None) -> float:
-    """Bound Σf(p − c)² over the tiles of an image; inf if nothing sharper is known."""
-    terms = read(window.metric)
-    if whole is None or len(whole) > 1 or terms is None or any(f != "p" for f, *_ in terms.crosses):
-        return math.inf
-    down, across = zip(*(overlap_save.tile(part) for part in parts), strict=True)
-    return overlap_save.largest_energy(whole, window.middle, (max(down), max(across)))
 
 
 @lru_cache(maxsize=256)
@@ -331,6 +318,13 @@ def work(problem: Problem, metric: Metric) -> Work:
     return Work(operations + 20 * windows, memory, steps)
 
 
+def _engine(problem: Problem, metric: Metric) -> str:
+    """Name the way: tiles that each hold all terms, tiles of one term, or whole images by torch."""
+    if overlap_save.can(metric, problem):
+        return "tiles"
+    return "tiles by terms" if overlap_save.plain(problem) else "whole images"
+
+
 def _memory_by_terms(problem: Problem) -> int:
     """Estimate the bytes of terms one by one, each by tiles; those of integers may be split."""
     exact, itemsize = problem.value_range is not None, overlap_save.itemsize(problem)
@@ -379,5 +373,6 @@ FFT = Backend(
     parallel=True,
     flat=flat,
     alike=alike,
+    engine=_engine,
     mixed=overlap_save.can,
 )

@@ -189,6 +189,14 @@ def _way(metric: Metric, problem: Problem) -> integers.Way | Literal["pointwise"
     return "pointwise"
 
 
+def _engine(problem: Problem, metric: Metric) -> str:
+    """Name the way: kernels of the expression, or instructions for differences or products."""
+    if problem.device.type != "cpu":
+        return "torch.compile"
+    way = _way(metric, problem)
+    return "expression" if way == "pointwise" else way
+
+
 def compiled(
     metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
 ) -> Tensor:
@@ -325,4 +333,5 @@ FUSED = Backend(
     },
     windows=_windows,
     parallel=True,
+    engine=_engine,
 )

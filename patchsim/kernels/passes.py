@@ -95,24 +95,6 @@ def kernel(values, lows, highs, first, last):
         lows[i], highs[i] = low.min(), high.max()
 """
 
-#: See `energies`.
-ENERGIES = """
-def kernel(image, steps, shape, centre, side, energies, first, last):
-    (to_channel, to_row), (channels, height, width) = steps, shape
-    line = np.empty(width)
-    for i in range(first, last):
-        line[:] = 0
-        for c in range(channels):
-            for y in range(i * side, min(height, (i + 1) * side)):
-                start = c * to_channel + y * to_row
-                pixels = image[start : start + width]
-                for x in range(width):
-                    value = np.float64(pixels[x]) - centre[c]
-                    line[x] += value * value if abs(value) < np.inf else 0.0
-        for j in range(energies.shape[1]):
-            energies[i, j] = line[j * side : (j + 1) * side].sum()
-"""
-
 
 @made_once
 def minima(name: str) -> Kernel:
@@ -187,17 +169,3 @@ def extremes(dtype: torch.dtype, run: int) -> Kernel:
     flat, number = jit.type_of(dtype)[::1], types.int64
     source = EXTREMES.format(run=run)
     return jit.compiled(source, [types.void(flat, flat, flat, number, number)])
-
-
-@made_once
-def energies(dtype: torch.dtype) -> Kernel:
-    """Compile (image, (to_channel, to_row), (C, H, W), centre, side, energies, first, last).
-
-    Rows first to last of energies (⌈H/side⌉, ⌈W/side⌉) get, of blocks of side·side pixels of a flat
-    image of `dtype`, the sum of squared finite differences from the channels' centre, (C,).
-    """
-    from numba import types
-
-    layout = jit.type_of(dtype)[::1], jit.tuple_of(2), jit.tuple_of(3)
-    more = types.float64[::1], types.int64, types.float64[:, ::1]
-    return jit.compiled(ENERGIES, [types.void(*layout, *more, *[types.int64] * 2)])

@@ -43,6 +43,7 @@ class Numbers(NamedTuple):
 
 
 _SOURCE = """
+{spread_at}
 @njit
 def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
     return statistic(
@@ -113,6 +114,28 @@ _BOUND = """
 """
 
 
+#: The same where it is known how far the similarity can move; a window of 0 has no rounding.
+_SPREAD = """
+                    change = share_off * (energy + kk[n])
+                    move = spread_at(
+                        total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
+                        value, rounding * energy, span, errors[n] + change, change + more_off,
+                    )
+                    move = 0.0 if energy == 0 else (move if move < 2 else 2.0)
+                    least = 1 - score - move
+                    here[x] = (-1.0 if least < -1 else least) + 0 * energy
+                    output[b, count + n, first + y, x] = 1 - score + 0 * energy
+"""
+
+_SPREAD_AT = """
+@njit
+def spread_at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span, off, change):
+    return spread(
+        Numbers(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span), off, change
+    )
+"""
+
+
 @made_once
 def kernel(
     statistic: Statistic,
@@ -157,10 +180,16 @@ def kernel(
         "Numbers": Numbers,
     }
     corners, products = 2 if statistic.monotone else 4, statistic.summed is PRODUCT and not ssd
-    off = "errors[n]" if products else "errors[n] / 2 + change"
+    off = "errors[n] + change" if products else "errors[n] / 2 + change"
     finish = _BOUND.format(corners=corners, off=off) if bound else _SCORE
+    spread_at, moves = "", fingerprint(statistic.spread) if statistic.spread else None
+    if bound and products and statistic.spread and moves is not None:
+        finish, spread_at, key = _SPREAD, _SPREAD_AT, f"{key} {moves}"
+        named = jit.named(statistic.spread, key)
+        functions["spread"] = numba.njit(named, error_model="numpy")
     source = _SOURCE.format(
         arguments="errors, share_off, more_off" if bound else "similarity",
+        spread_at=spread_at,
         cross="value" if products else "(energy + kk[n] - value) / 2",
         finish=finish.strip(),
     )
@@ -187,10 +216,18 @@ def _overload() -> None:
     def _(x: Any, low: Any, high: Any) -> Any:
         return _clamp
 
+    @extending.overload(base.unless_positive, strict=False)
+    def _(x: Any) -> Any:
+        return _unless_positive
+
 
 # Each has a name of its own: see `patchsim.kernels.jit.named`.
 def _inverse_root(x: Any, least: Any) -> Any:
     return 1 / math.sqrt(x) if x > least else 0.0
+
+
+def _unless_positive(x: Any) -> Any:
+    return 0.0 if x > 0 else math.inf
 
 
 def _ratio(x: Any, y: Any) -> Any:

@@ -36,6 +36,11 @@ def inverse_root(x: Any, least: Any) -> Any:
     return torch.where(x > least, x, torch.inf).rsqrt()
 
 
+def unless_positive(x: Any) -> Any:
+    """Return inf, or 0 where x is positive."""
+    return torch.where(x > 0, 0.0, torch.inf)
+
+
 def ratio(x: Any, y: Any) -> Any:
     """Return x / y, or 0 where y isn't positive."""
     return torch.where(y > 0, x / torch.where(y > 0, y, 1), 0)
@@ -212,6 +217,10 @@ class Statistic:
         Of `Moments`, (B, N, Ho, Wo). Written with operators, `inverse_root`, `ratio` and `clamp`
         it also becomes a kernel, unless it refers to objects that may change; it must compute the
         same at any time, and when image, template and data range are multiplied by one number.
+    spread : callable, optional
+        (moments, off, change) -> how far the similarity can move at most if `pk` moves by no more
+        than `off` and `pp` by no more than `change`; inf where that isn't known. Searches then
+        bound it in half the time. Written as `similarity`, and with `unless_positive`.
     invariant : bool
         Whether the similarity stays the same when a constant is added to a channel of both.
     scalable : bool
@@ -230,6 +239,7 @@ class Statistic:
     name: str
     summed: Metric
     similarity: Callable[[Any], Any]
+    spread: Callable[[Any, Any, Any], Any] | None = None
     invariant: bool = False
     scalable: bool = False
     bounded: bool = False

@@ -1,11 +1,11 @@
-"""p·k, whose window sums are the cross-correlation, of which ncc, zncc and ssim are made.
+"""p·k and p², whose window sums ncc, zncc and ssim are made of: cross-correlation and energy.
 
-It isn't a distance, nor a metric that users name. It is its own expansion (Coq: ``finite_rank``).
+They are no distances, nor metrics that users name, and their own expansions (Coq: ``finite_rank``).
 """
 
 import operator
 
-from patchsim.metrics.base import Expansion, Metric, identity
+from patchsim.metrics.base import Expansion, Metric, identity, square
 
 PRODUCT = Metric(
     name="product",
@@ -13,6 +13,16 @@ PRODUCT = Metric(
     expansion=Expansion.of((1, identity, identity)),
     # |p·k| ≤ p²/2 + k²/2, by the inequality of the means.
     majorant=lambda x: x * x / 2,
+    degree=2,
+    roundings=1,
+    invariant=False,
+)
+
+SQUARE = Metric(
+    name="square",
+    pointwise=lambda p, k: p * p,
+    expansion=Expansion.of((1, square, None)),
+    majorant=square,
     degree=2,
     roundings=1,
     invariant=False,

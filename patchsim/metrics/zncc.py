@@ -6,7 +6,7 @@ OpenCV's TM_CCOEFF_NORMED: each channel has a mean of its own. On one channel al
 
 from typing import Any
 
-from patchsim.metrics.base import Statistic, clamp, inverse_root
+from patchsim.metrics.base import Statistic, clamp, inverse_root, unless_positive
 from patchsim.metrics.product import PRODUCT
 
 
@@ -18,10 +18,19 @@ def _similarity(m: Any) -> Any:
     return clamp((m.pk - m.mean_pk) * inverse, -1, 1)
 
 
+def _spread(m: Any, off: Any, change: Any) -> Any:
+    """By 1 / √(W − e) ≤ (1 + e / W) / √W for a window's variance W ≥ 2·e, e its change."""
+    sure = m.pp - m.mean_pp - 2 * change - m.flat
+    inverse = inverse_root(sure, 0)
+    own = inverse_root(m.kk - m.mean_kk, 1e-14 * m.kk)
+    return off * inverse * own + change * inverse * inverse + unless_positive(sure)
+
+
 METRIC = Statistic(
     name="zncc",
     summed=PRODUCT,
     similarity=_similarity,
+    spread=_spread,
     invariant=True,
     scalable=True,
     bounded=True,

@@ -23,11 +23,11 @@ from patchsim.kernels.jit import Kernel
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.l2 import METRIC as L2
 from patchsim.metrics.product import PRODUCT
-from patchsim.moments import rounding_of
 from patchsim.once import once
 from patchsim.problem import INTEGER_RANGES
 from patchsim.sums import algebra, factors
 from patchsim.sums.equal_pixels import repeating
+from patchsim.sums.moments import rounding_of
 from patchsim.sums.slide import Planes
 from patchsim.weights import spoiled
 

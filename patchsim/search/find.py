@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from patchsim import options
+from patchsim import options, threads
 from patchsim.ambient import plain
 from patchsim.arguments import read
 from patchsim.backends import Backend
@@ -28,8 +30,8 @@ from patchsim.search.subpixel import refine
 from patchsim.search.survey import Survey
 from patchsim.weights import read_weight
 
-#: Sizes of images of which poses are kept.
-SIZES = 8
+#: Kinds of images for which poses and what is made of them are kept.
+KINDS = 8
 
 
 class Searcher:
@@ -65,40 +67,46 @@ class Searcher:
         )
         self._stride, self._more = as_pair("stride", stride, 1), (data_range, backend)
         self._metric = metric
-        self._banks: dict[Pair, tuple[list[Entry], list[Skipped]]] = {}
+        self._banks: dict[Any, tuple[_Kind, list[Skipped]]] = {}
 
     def matches(self, image: Tensor, wanted: Wanted) -> Matches:
         """Find the matches of every image of a batch."""
         for own in self._given:
             check_pair(image, own)
         image = image.detach()
-        height, width = image.shape[-2:]
-        entries, skipped = self._bank((height, width))
-        if not entries:
-            raise ValueError(_why_none_fits(skipped))
-        # No stride beyond the image leaves another window than the first.
-        down, across = self._stride
-        stride = min(down, height), min(across, width)
+        bank, skipped = self._bank(image)
         matches = []
         for batch, own in enumerate(image if image.dim() == 4 else [image]):
-            searched = _Image(own, entries, self._metric, stride, *self._more)
+            searched = _Image(bank, own)
             for found in searched.matches(wanted.k, wanted.least, wanted.max_overlap):
                 direct, top = searched.direct(found)
                 score = float(direct.score(found.distance))
                 if score < wanted.least:
                     continue
-                match = _match(score, found, entries[found.template], stride, batch)
+                match = _match(score, found, bank, batch)
                 matches.append(refine(match, direct, top) if wanted.subpixel else match)
         return Matches(matches, skipped)
 
-    def _bank(self, size: Pair) -> tuple[list[Entry], list[Skipped]]:
-        """Make the templates' poses that fit an image of that size, once for a few sizes."""
-        if size not in self._banks:
-            made = bank(self._entries, self._scales, self._angles, size)
-            if len(self._banks) == SIZES:
+    def _bank(self, image: Tensor) -> tuple[_Kind, list[Skipped]]:
+        """Make what images like this one need, once for a few kinds of image.
+
+        That are the templates' poses that fit, and their calls.
+        """
+        height, width = image.shape[-2:]
+        kind = (height, width), image.dtype, options.max_memory, threads.count_threads()
+        if kind not in self._banks:
+            entries, skipped = bank(self._entries, self._scales, self._angles, (height, width))
+            if not entries:
+                raise ValueError(_why_none_fits(skipped))
+            # No stride beyond the image leaves another window than the first.
+            down, across = self._stride
+            stride = min(down, height), min(across, width)
+            own = image if image.dim() == 3 else image.new_zeros(image.shape[1:])
+            made = _Kind(own, entries, self._metric, stride, *self._more)
+            if len(self._banks) == KINDS:
                 self._banks.clear()
-            self._banks[size] = made
-        return self._banks[size]
+            self._banks[kind] = made, skipped
+        return self._banks[kind]
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,9 @@ class Wanted:
         return cls(k, least, most, bool(subpixel))
 
 
-def _match(score: float, found: Found, entry: Entry, stride: Pair, batch: int) -> Match:
-    y, x = int(found.row) * stride[0], int(found.col) * stride[1]
+def _match(score: float, found: Found, kind: _Kind, batch: int) -> Match:
+    y, x = int(found.row) * kind.stride[0], int(found.col) * kind.stride[1]
+    entry = kind.entries[found.template]
     height, width = entry.kernel.shape[1:]
     return Match(score, y, x, height, width, entry.template, entry.scale, entry.angle, batch)
 
@@ -209,8 +218,8 @@ def _entries(
     ]
 
 
-class _Image:
-    """One image (C, H, W) to be searched for templates."""
+class _Kind:
+    """Images (C, H, W) of one size and dtype, to be searched for templates of a bank."""
 
     def __init__(
         self,
@@ -221,7 +230,7 @@ class _Image:
         data_range: float | None,
         backend: str | Backend,
     ) -> None:
-        self.image, self.entries, self.stride = image, entries, stride
+        self.entries, self.stride = entries, stride
         self.unit, self.memory = 1.0, options.max_memory
         own = METRICS.get(metric) if isinstance(metric, str) else metric
         if image.dtype not in INTEGER_RANGES and _scalable(own):
@@ -233,65 +242,88 @@ class _Image:
             if self.unit != 1 and not freely:
                 data_range = self.unit * (1.0 if data_range is None else data_range)
         self.metric, self.more = metric, (data_range, backend)
-        self.directs: list[Direct] = []
         groups: dict[tuple[torch.Size, bool], list[int]] = {}
         for n, entry in enumerate(entries):
             groups.setdefault((entry.kernel.shape, entry.weight is None), []).append(n)
         self.groups = list(groups.values())
+        self.shares = [self._whole(image, members) for members in self.groups]
+        holding = sum(held(part.problem, part.metric) for part in self.shares)
+        self.left = max(self.memory // 4, self.memory - holding)
+        self._calls: list[Call] = []
+        if 4 * holding <= 3 * self.memory:
+            pixels = self.pixels(image)
+            calls = [self.call(pixels, members) for members in self.groups]
+            self._calls = [replace(call, memory=self.left) for call in calls]
+
+    def calls(self, image: Tensor) -> list[tuple[Call, list[int]]]:
+        """Make a call of all windows of each size of templates; none if there is no room for it."""
+        pixels = self.pixels(image)[None]
+        each = zip(self._calls, self.groups, strict=False)
+        return [(call.of(pixels).ready(), members) for call, members in each]
+
+    def pixels(self, image: Tensor) -> Tensor:
+        """Return an image as calls take it: in half precision bounds would leave many windows."""
+        if image.dtype in (torch.float16, torch.bfloat16):
+            image = image.float()
+        return image if self.unit == 1 else image * self.unit
+
+    def call(
+        self, pixels: Tensor, members: Sequence[int], first: int = 0, last: int | None = None
+    ) -> Call:
+        """Make a call of templates of a size, in rows of their map from first to last."""
+        kernels = torch.stack([self.entries[n].kernel for n in members])
+        weights = [w for n in members if (w := self.entries[n].weight) is not None]
+        weight = torch.stack(weights) if weights else None
+        if last is not None:
+            down = self.stride[0]
+            pixels = pixels[:, first * down : (last - 1) * down + kernels.shape[2]]
+        tensors, geometry = (pixels[None], self.pixels(kernels)), (self.stride, 0, 1)
+        return read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
+
+    def _whole(self, image: Tensor, members: list[int]) -> Part:
+        """Describe all windows of templates of a size."""
+        entry = self.entries[members[0]]
+        weight = None if entry.weight is None else entry.weight[None]
+        geometry = self.stride, 0, 1
+        tensors = image[None], entry.kernel[None]
+        call = read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
+        problem = replace(call.problem, templates=len(members))
+        return Part(tuple(members), 0, problem.map_size[0], problem, call.metric)
+
+
+class _Image:
+    """One image (C, H, W) to be searched for templates."""
+
+    def __init__(self, kind: _Kind, image: Tensor) -> None:
+        self.kind, self.image = kind, image
+        self.directs: list[Direct] = []
 
     def matches(self, k: int | None, least: float, max_overlap: float) -> list[Found]:
         """Find k matches, or all, of at least that similarity: at once, or else in parts."""
-        memory, shares = self.memory, [self._whole(members) for members in self.groups]
-        holding = sum(held(part.problem, part.metric) for part in shares)
-        if 4 * holding <= 3 * memory:
-            left = max(memory // 4, memory - holding)
-            calls = [(replace(self._call(own), memory=left).ready(), own) for own in self.groups]
+        kind = self.kind
+        if calls := kind.calls(self.image):
             survey = Survey(calls, k)
             self.directs = survey.directs
-            most, room = survey.directs[0].furthest(least), left // CANDIDATE
+            most, room = survey.directs[0].furthest(least), kind.left // CANDIDATE
             found = survey.matches(most, max_overlap, room)
             if found is not None:
                 return found
             del calls, survey
             self.directs = []
-        most = Direct(self._call([0], 0, 1).ready(), 0).furthest(least)
-        sizes = np.array([entry.kernel.shape[1:] for entry in self.entries])
-        arguments = sizes, self.stride, k, most, max_overlap, memory
-        return Search(self._call, shares, *arguments).matches()
+        make = partial(kind.call, kind.pixels(self.image))
+        most = Direct(make([0], 0, 1).ready(), 0).furthest(least)
+        sizes = np.array([entry.kernel.shape[1:] for entry in kind.entries])
+        arguments = sizes, kind.stride, k, most, max_overlap, kind.memory
+        return Search(make, kind.shares, *arguments).matches()
 
     def direct(self, found: Found) -> tuple[Direct, int]:
         """Return what measures windows around a match, and from which row of pixels on."""
         if self.directs:
             return self.directs[found.template], 0
         first = max(0, found.row - 1)
-        call = self._call([found.template], first, found.row + 2).ready()
-        return Direct(call, 0), first * self.stride[0]
-
-    def _whole(self, members: list[int]) -> Part:
-        """Describe all windows of templates of a size."""
-        entry = self.entries[members[0]]
-        weight = None if entry.weight is None else entry.weight[None]
-        geometry = self.stride, 0, 1
-        tensors = self.image[None], entry.kernel[None]
-        call = read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
-        problem = replace(call.problem, templates=len(members))
-        return Part(tuple(members), 0, problem.map_size[0], problem, call.metric)
-
-    def _call(self, members: Sequence[int], first: int = 0, last: int | None = None) -> Call:
-        """Make a call of templates of a size, in rows of their map from first to last."""
-        kernels = torch.stack([self.entries[n].kernel for n in members])
-        weights = [w for n in members if (w := self.entries[n].weight) is not None]
-        image, weight = self.image, torch.stack(weights) if weights else None
-        if last is not None:
-            down = self.stride[0]
-            image = image[:, first * down : (last - 1) * down + kernels.shape[2]]
-        # Bounds from maps in half precision would leave many windows.
-        if image.dtype in (torch.float16, torch.bfloat16):
-            image, kernels = image.float(), kernels.float()
-        if self.unit != 1:
-            image, kernels = image * self.unit, kernels * self.unit
-        tensors, geometry = (image[None], kernels), (self.stride, 0, 1)
-        return read(*tensors, self.metric, geometry, weight, *self.more, bounds_only=True)
+        pixels = self.kind.pixels(self.image)
+        call = self.kind.call(pixels, [found.template], first, found.row + 2).ready()
+        return Direct(call, 0), first * self.kind.stride[0]
 
 
 def _scalable(metric: object) -> bool:

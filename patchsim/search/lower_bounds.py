@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -134,8 +133,6 @@ def of_statistic(call: Call) -> list[LowerBounds]:
     """Bound by a map of similarities: by -1 where nothing is known."""
     peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
     cell = size_of(call.problem)
-    if call.metric.summed.majorant is None and call.problem.value_range is None:
-        peaks = [math.inf]  # no error bound is known
     if any(peak and not _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks):
         # Bounds of rounding errors don't hold: all windows are looked at.
         size = call.problem.map_size

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from patchsim import threads
 from patchsim.bounds import finite
-from patchsim.kernels import jit, passes
+from patchsim.kernels import jit
 from patchsim.kernels.butterflies import REGISTER, radices, roots
 from patchsim.kernels.definition import definition
 from patchsim.metrics.base import Metric
@@ -29,8 +29,6 @@ from patchsim.sums.box import Array, box_sum, expression_sum
 from patchsim.sums.recipe import Recipe, read
 from patchsim.sums.slide import Planes
 
-#: Sides of the blocks by which energies of tiles are bounded.
-ENERGY = 32
 #: Operations that a byte of a transformed point takes, about.
 PER_BYTE = 18
 
@@ -216,30 +214,6 @@ def tile(problem: Problem) -> Pair:
     alone = _tile(problem, 1)
     shared = _operations(problem, alone) >= threads.WORTH_SHARING
     return _tile(problem, threads.count_threads()) if shared else alone
-
-
-def largest_energy(image: Tensor, centre: Array, size: Pair) -> float:
-    """Bound Σ(p − c)² over tiles of an image.
-
-    Parameters
-    ----------
-    image : Tensor, shape (1, C, H, W)
-    centre : array of float64, shape (C,)
-    size : pair of int
-        Of tiles, wherever they lie.
-    """
-    rows, cols = (-(-length // ENERGY) for length in image.shape[2:])
-    energies, planes = np.zeros((rows, cols)), Planes(image, (1, 1))
-    layout = (planes.steps[1], planes.pitch), tuple(image.shape[1:])
-    given = planes.flat, *layout, centre, ENERGY, energies
-    threads.share(partial(passes.energies(image.dtype), *given), rows, 10 * image.numel())
-    # A tile touches one block more than it could hold.
-    down, across = (min(-(-n // ENERGY) + 1, m) for n, m in zip(size, energies.shape, strict=True))
-    total = np.zeros((rows + 1, cols + 1))
-    total[1:, 1:] = energies.cumsum(0).cumsum(1)
-    strips = total[down:] - total[:-down]
-    most = float((strips[:, across:] - strips[:, :-across]).max())
-    return most + 2.0**-20 * float(total[-1, -1])
 
 
 def _operations(problem: Problem, size: Pair) -> int:
