@@ -86,6 +86,11 @@ class LowerBounds:
         """The cells of the distances, whose minima tell where matches are likely."""
         return self.cells if self.likely is None else Cells(self.likely, self.cell)
 
+    def least_of_cells(self) -> Array:
+        """Bound the distances in each cell from below, or tell the likely ones."""
+        minima = self.likely_cells.minima
+        return self(minima) if self.likely is None else minima.astype(np.float64)
+
     def uncertain(self, distance: float, most: int) -> int:
         """Count those of them, about, that sharper bounds would tell to be further.
 

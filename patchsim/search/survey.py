@@ -140,10 +140,18 @@ class Survey:
         return found
 
     def likely(self, count: int) -> Windows:
-        """Measure so many windows of each template that have the least bounds, one in each cell."""
+        """Measure so many windows of all templates that have the least bounds, one in each cell."""
+        each = list(self._each())
+        least = [bounds.least_of_cells() for *_, bounds in each]
+        limit = math.inf
+        if sum(own.size for own in least) > count:
+            every = np.concatenate([own.ravel() for own in least])
+            limit = float(np.partition(every, count - 1)[count - 1])
         parts = []
-        for n, _, bounds in self._each():
-            row, col = bounds.likely_cells.least(count)
+        for (n, _, bounds), own in zip(each, least, strict=True):
+            if (few := min(count, int((own <= limit).sum()))) == 0:
+                continue
+            row, col = bounds.likely_cells.least(few)
             parts.append(Windows(np.full(len(row), n), row, col, np.zeros(len(row))))
         windows = joined(parts)
         distances = self._measure(windows, math.inf)(np.arange(len(windows)))
