@@ -213,16 +213,29 @@ def describe() -> dict[str, str]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = _git("describe", "--always", "--exclude=*") or "not in a git repository"
+    return f"{commit}-dirty" if changes() else commit
+
+
+def changes() -> str:
+    """Tell which files of the project, results apart, differ from the commit."""
+    return _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results")
+
+
+def _git(*arguments: str) -> str:
     try:
-        process = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
+        process = subprocess.run(
+            ["git", *arguments], cwd=FOLDER, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
-        return "not in a git repository"
+        return ""
     return process.stdout.strip()
 
 
 def measure(experiment: Experiment, settings: Settings) -> None:
     """Run an experiment; write its tables and the circumstances."""
+    if not settings.quick and changes():
+        raise SystemExit(f"a report is of a commit, and these aren't committed:\n{changes()}")
     start = time.perf_counter()
     tables = experiment.measure(settings)
     for name, rows in tables.items():

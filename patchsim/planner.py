@@ -54,6 +54,11 @@ def make_plan(problem: Problem, metric: Metric) -> Plan:
     return _plan(problem, metric, options.max_memory)
 
 
+def forget() -> None:
+    """Forget plans, as there are other backends now."""
+    _plan.cache_clear()
+
+
 @lru_cache(maxsize=512)
 def _plan(problem: Problem, metric: Metric, max_memory: int) -> Plan:
     reasons = {name: _refusals(backend, metric, problem) for name, backend in BACKENDS.items()}

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 import patchsim
-from patchsim import cli
+from patchsim import cli, planner
+from patchsim.backends import BACKENDS
+from patchsim.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -39,8 +42,10 @@ def test_the_first_page_is_short():
 def test_python_blocks(page, monkeypatch, capsys):
     monkeypatch.setattr(patchsim.options, "max_memory", patchsim.options.max_memory)
     namespace = {}
-    for text in blocks(page, "python"):
-        exec(compile(text, f"{page}.md", "exec"), namespace)
+    with mock.patch.dict(METRICS), mock.patch.dict(BACKENDS):  # some are registered
+        for text in blocks(page, "python"):
+            exec(compile(text, f"{page}.md", "exec"), namespace)
+    planner.forget()
     if page == "README":
         assert "Match(score=1.0, y=40, x=60" in capsys.readouterr().out
 
