@@ -224,14 +224,18 @@ def find(
     metric: str | AnyMetric = "l1",
     *,
     k: int | None = 1,
+    k_each: int | None = None,
     threshold: float | None = None,
     max_overlap: float = 0.3,
+    region: Sequence[int] | Sequence[Sequence[int]] | None = None,
     stride: IntOrPair = 1,
     weight: Tensor | Sequence[Tensor | None] | None = None,
     data_range: float | None = None,
     subpixel: bool = False,
     scales: Sequence[float] | None = None,
     angles: Sequence[float] | None = None,
+    scale_range: tuple[float, float] | None = None,
+    angle_range: tuple[float, float] | None = None,
     backend: str | Backend = "auto",
 ) -> Matches:
     """Find where templates are, best match first.
@@ -245,11 +249,17 @@ def find(
     k : int, optional
         How many matches at most in an image, of all templates together; None for all that reach the
         threshold.
+    k_each : int, optional
+        In place of `k`: how many matches at most of every template, each searched by itself, so
+        that matches of different templates may overlap.
     threshold : float, optional
         Least similarity of a match.
     max_overlap : float
         Greedy non-maximum suppression: a window whose intersection over union with a better
         match exceeds this (0 to 1) is no match, whatever their templates.
+    region : four ints, or four for each template, optional
+        Where to look: x, y, width and height of a part of the image, which holds matches whole.
+        Places stay those of the image. One for each template goes with `k_each`.
     weight : Tensor, or a sequence of tensors and None, optional
         As in `similarity`; of a sequence of templates one for each.
     subpixel : bool
@@ -261,6 +271,9 @@ def find(
         colour of pixels whose weight is 0. What is larger than the image then, or leaves no pixel,
         is left out, and listed in the result's `skipped`. No match reaches beyond the image: a
         template that overhangs it by less than a stride doesn't fit.
+    scale_range, angle_range : (float, float), optional
+        From the least to the greatest, in place of lists. Steps follow from a template's size: its
+        corners move by at most 2 pixels from one pose to the next.
     metric, stride, data_range, backend
         As in `similarity`.
 
@@ -303,9 +316,19 @@ def find(
         data_range=data_range,
         scales=scales,
         angles=angles,
+        scale_range=scale_range,
+        angle_range=angle_range,
         backend=backend,
     )
-    return matcher.find(image, k=k, threshold=threshold, max_overlap=max_overlap, subpixel=subpixel)
+    return matcher.find(
+        image,
+        k=k,
+        k_each=k_each,
+        threshold=threshold,
+        max_overlap=max_overlap,
+        region=region,
+        subpixel=subpixel,
+    )
 
 
 @dataclass(frozen=True)

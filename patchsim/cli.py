@@ -18,7 +18,7 @@ from patchsim import process
 from patchsim.backends import BACKENDS, Backend
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.problem import Problem, problem_of
-from patchsim.search.bank import Entry, bank
+from patchsim.search.bank import Entry, Poses, bank
 from patchsim.search.matches import Match, Matches, Skipped
 
 if TYPE_CHECKING:
@@ -278,7 +278,8 @@ def _draw(
         for n, (own, w) in enumerate(zip(templates, weights, strict=True))
     ]
     height, width = scene.shape[1:]
-    entries, _ = bank(given, options.scales or [1.0], options.angles or [0.0], (height, width))
+    poses = Poses(tuple(options.scales or [1.0]), tuple(options.angles or [0.0]))
+    entries, _ = bank(given, poses, (height, width))
     best = next((e for m in matches for e in entries if _made(e) == _made(m)), entries[0])
     scores = _similarity(scene, best.kernel, options, best.weight)
     label = f"similarity ({options.metric})"

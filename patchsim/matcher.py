@@ -19,8 +19,9 @@ from patchsim.finish import Reduction
 from patchsim.metrics import AnyMetric
 from patchsim.planner import Plan, make_plan
 from patchsim.problem import IntOrPair, Padding, name_of
-from patchsim.search.find import Searcher, Wanted
+from patchsim.search.find import Searcher
 from patchsim.search.matches import Matches
+from patchsim.search.wanted import Wanted, poses_of
 
 #: Kinds of images, by size and dtype, for which a matcher keeps what it prepared.
 KINDS = 8
@@ -37,7 +38,7 @@ class Matcher:
         Copied, so that it may change afterwards. A sequence, whose sizes may differ, is for `find`.
     metric, stride, padding, dilation, weight, data_range, backend
         As in `patchsim.similarity`. Of a sequence of templates `weight` is one, too.
-    scales, angles : sequence of float, optional
+    scales, angles, scale_range, angle_range : optional
         As in `patchsim.find`, for which they are: maps are of the templates as they are given.
 
     Raises
@@ -77,6 +78,8 @@ class Matcher:
         data_range: float | None = None,
         scales: Sequence[float] | None = None,
         angles: Sequence[float] | None = None,
+        scale_range: tuple[float, float] | None = None,
+        angle_range: tuple[float, float] | None = None,
         backend: str | Backend = "auto",
     ) -> None:
         self._begin(
@@ -89,10 +92,13 @@ class Matcher:
             data_range=data_range,
             scales=scales,
             angles=angles,
+            scale_range=scale_range,
+            angle_range=angle_range,
             backend=backend,
         )
         # What is wrong should be said now, not at the first image.
-        if isinstance(self._kernel, list | tuple) or scales is not None or angles is not None:
+        posed = any(own is not None for own in self._poses)
+        if posed or isinstance(self._kernel, list | tuple):
             self._of_search()
         else:
             summed = self._of_maps().metric.summed
@@ -120,12 +126,14 @@ class Matcher:
         data_range: float | None = None,
         scales: Sequence[float] | None = None,
         angles: Sequence[float] | None = None,
+        scale_range: tuple[float, float] | None = None,
+        angle_range: tuple[float, float] | None = None,
         backend: str | Backend = "auto",
     ) -> None:
         self._kernel, self._metric, self._weight = kernel, metric, weight
         self._geometry = stride, padding, dilation
         self._more = data_range, backend
-        self._poses = scales, angles
+        self._poses = scales, angles, scale_range, angle_range
         self._known: dict[tuple[Any, ...], OfImage] = {}
         self._templates: Templates | None = None
         self._searcher: Searcher | None = None
@@ -158,13 +166,15 @@ class Matcher:
         image: Tensor,
         *,
         k: int | None = 1,
+        k_each: int | None = None,
         threshold: float | None = None,
         max_overlap: float = 0.3,
+        region: Sequence[int] | Sequence[Sequence[int]] | None = None,
         subpixel: bool = False,
     ) -> Matches:
         """Find where the templates are in an image: see `patchsim.find`."""
         refuse_transforms("find")
-        wanted = Wanted.read(k, threshold, max_overlap, subpixel)
+        wanted = Wanted.read(k, k_each, threshold, max_overlap, region, subpixel)
         return self._of_search().matches(plain("image", image), wanted)
 
     def __repr__(self) -> str:
@@ -174,7 +184,8 @@ class Matcher:
         of = f"{', '.join(sizes)} {name_of(kernels[0].dtype)}"
         metric = self._metric if isinstance(self._metric, str) else self._metric.name
         stride, padding, dilation = self._geometry
-        (data_range, backend), (scales, angles) = self._more, self._poses
+        (data_range, backend), poses = self._more, self._poses
+        scales, angles, scale_range, angle_range = poses
         more = {
             "stride": None if stride == 1 else stride,
             "padding": None if padding == 0 else padding,
@@ -183,6 +194,8 @@ class Matcher:
             "data_range": data_range,
             "scales": None if scales is None else len(scales),
             "angles": None if angles is None else len(angles),
+            "scale_range": scale_range,
+            "angle_range": angle_range,
             "backend": None if backend == "auto" else getattr(backend, "name", backend),
         }
         given = "".join(f", {name} {own!r}" for name, own in more.items() if own is not None)
@@ -192,7 +205,8 @@ class Matcher:
 
     def __getstate__(self) -> dict[str, Any]:
         stride, padding, dilation = self._geometry
-        (data_range, backend), (scales, angles) = self._more, self._poses
+        (data_range, backend), poses = self._more, self._poses
+        scales, angles, scale_range, angle_range = poses
         return {
             "kernel": self._kernel,
             "metric": self._metric,
@@ -203,6 +217,8 @@ class Matcher:
             "data_range": data_range,
             "scales": scales,
             "angles": angles,
+            "scale_range": scale_range,
+            "angle_range": angle_range,
             "backend": backend if isinstance(backend, str) else backend.name,
         }
 
@@ -255,7 +271,7 @@ class Matcher:
     def _of_search(self) -> Searcher:
         """Read the templates for searches."""
         if self._searcher is None:
-            (stride, padding, dilation), (scales, angles) = self._geometry, self._poses
+            stride, padding, dilation = self._geometry
             if padding not in (0, "valid", (0, 0)) or dilation not in (1, (1, 1)):
                 raise ValueError(
                     "`find` looks for templates inside the image, pixel by pixel: it takes neither "
@@ -268,8 +284,7 @@ class Matcher:
                 stride=stride,
                 weight=self._weight,
                 data_range=data_range,
-                scales=scales,
-                angles=angles,
+                poses=poses_of(*self._poses),
                 backend=backend,
             )
         return self._searcher

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import patchsim
-from patchsim.search.bank import Entry, bank, scaled, turned
+from patchsim.search.bank import Entry, Poses, scaled, turned
+from patchsim.search.bank import bank as bank_of
+
+
+def bank(entries, scales, angles, size):
+    return bank_of(entries, Poses(tuple(scales), tuple(angles)), size)
 
 
 def picture(height, width, dtype=torch.float32):

@@ -46,7 +46,7 @@ def test_a_match_holds_plain_numbers(metric):
             image, image[:, 3:8, 4:9], metric, k=np.int64(3), subpixel=subpixel, **options
         )
         assert json.loads(json.dumps(matches.to_dicts())) == matches.to_dicts()
-        for name, value in [item for match in matches for item in vars(match).items()]:
+        for name, value in [item for match in matches.to_dicts() for item in match.items()]:
             place = float if subpixel else int
             expected = {"y": place, "x": place, "score": float, "scale": float, "angle": float}
             assert type(value) is expected.get(name, int)

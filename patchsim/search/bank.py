@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Entry:
         Which of the given templates it is made of.
     scale, angle : float
         How it was scaled, and turned counter-clockwise in degrees.
+    upright : (int, int) or None
+        Height and width before it was turned, if it was.
     """
 
     kernel: Tensor
@@ -35,10 +38,50 @@ class Entry:
     template: int = 0
     scale: float = 1.0
     angle: float = 0.0
+    upright: Pair | None = None
+
+
+#: By how many pixels a template's corners move at most from one pose of a range to the next.
+STEP = 2.0
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Which sizes and angles templates are looked for in: lists, or ranges.
+
+    Attributes
+    ----------
+    scales, angles : tuple of float
+    scale_range, angle_range : (float, float) or None
+        In place of a list, from the least to the greatest. Steps follow from a template's size: its
+        corners move by at most `STEP` pixels from one pose to the next.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    angles: tuple[float, ...] = (0.0,)
+    scale_range: tuple[float, float] | None = None
+    angle_range: tuple[float, float] | None = None
+
+    def of(self, entry: Entry) -> tuple[Sequence[float], Sequence[float]]:
+        """List the scales and angles of a template."""
+        reach = max(1.0, math.hypot(*entry.kernel.shape[1:]) / 2)
+        scales, angles = self.scales, self.angles
+        if self.scale_range is not None:
+            low, high = self.scale_range
+            count = math.ceil((high - low) * reach / STEP)
+            scales = tuple(low + (high - low) * i / max(1, count) for i in range(count + 1))
+        if self.angle_range is not None:
+            low, high = self.angle_range
+            furthest = reach * max(scales)
+            count = math.ceil(math.radians(high - low) * furthest / STEP)
+            # A whole turn ends where it began.
+            number = count if high - low == 360 else count + 1
+            angles = tuple(low + (high - low) * i / max(1, count) for i in range(number))
+        return scales, angles
 
 
 def bank(
-    entries: Sequence[Entry], scales: Sequence[float], angles: Sequence[float], image_size: Pair
+    entries: Sequence[Entry], poses: Poses, image_size: Pair
 ) -> tuple[list[Entry], list[Skipped]]:
     """Scale and turn every template by every scale and angle, and keep what fits an image.
 
@@ -46,10 +89,9 @@ def bank(
     ----------
     entries : sequence of Entry
         Templates as they are given.
-    scales : sequence of float
-        Positive; 1 leaves the size.
-    angles : sequence of float
-        Degrees, counter-clockwise; multiples of 90 need no interpolation.
+    poses : Poses
+        Scales are positive, 1 leaves the size; angles are in degrees, counter-clockwise, and
+        multiples of 90 need no interpolation.
     image_size : (int, int)
         Height and width that a template may have at most.
 
@@ -67,22 +109,21 @@ def bank(
     ValueError
         For a scale that isn't positive and finite, and for angles that aren't finite.
     """
-    for scale in scales:
+    for scale in poses.scales:
         if not 0 < scale < math.inf:
             raise ValueError(f"`scales` must be positive and finite, got {scale}")
-    for angle in angles:
+    for angle in poses.angles:
         if not math.isfinite(angle):
             raise ValueError(f"`angles` must be finite, got {angle}")
     kept, skipped = [], []
     for entry in map(_without_hidden, entries):
-        for scale in scales:
-            for angle in angles:
-                size = turned_size(scaled_size(entry, scale), angle)
-                made, reason = _made(entry, scale, angle, size, image_size)
-                if made is None:
-                    skipped.append(Skipped(entry.template, scale, angle, size, reason))
-                else:
-                    kept.append(made)
+        for scale, angle in product(*poses.of(entry)):
+            size = turned_size(scaled_size(entry, scale), angle)
+            made, reason = _made(entry, scale, angle, size, image_size)
+            if made is None:
+                skipped.append(Skipped(entry.template, scale, angle, size, reason))
+            else:
+                kept.append(made)
     return kept, skipped
 
 
@@ -98,7 +139,10 @@ def _made(
             f"no window fits: the template covers {size[0]}x{size[1]} pixels and the image has "
             f"{image_size[0]}x{image_size[1]}"
         )
-    made = turned(scaled(entry, scale), angle)
+    upright = scaled(entry, scale)
+    made = turned(upright, angle)
+    if angle % 180:
+        made = replace(made, upright=(upright.kernel.shape[1], upright.kernel.shape[2]))
     if made.weight is not None and not bool((made.weight > 0).any()):
         return None, (
             f"scaled by {scale:g} and turned by {angle:g} degrees nothing is left of a template of "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,14 @@ from patchsim.bounds import finite_range
 from patchsim.call import Call
 from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair, check_tensor
-from patchsim.search.bank import Entry, bank
+from patchsim.search.bank import Entry, Poses, bank
 from patchsim.search.best_first import Found
 from patchsim.search.direct import Direct
 from patchsim.search.matches import Match, Matches, Skipped
 from patchsim.search.parts import CANDIDATE, Part, Search, held
 from patchsim.search.subpixel import refine
 from patchsim.search.survey import Survey
+from patchsim.search.wanted import Wanted
 from patchsim.weights import read_weight
 
 #: Kinds of images for which poses and what is made of them are kept.
@@ -39,8 +39,10 @@ class Searcher:
 
     Parameters
     ----------
-    kernel, metric, stride, weight, data_range, scales, angles, backend
+    kernel, metric, stride, weight, data_range, backend
         As in `patchsim.find`.
+    poses : Poses
+        The sizes and angles that it asks for.
     """
 
     def __init__(
@@ -51,8 +53,7 @@ class Searcher:
         stride: IntOrPair,
         weight: Tensor | Sequence[Tensor | None] | None,
         data_range: float | None,
-        scales: Sequence[float] | None,
-        angles: Sequence[float] | None,
+        poses: Poses,
         backend: str | Backend,
     ) -> None:
         self._given = [plain("kernel", own) for own in _templates(kernel)]
@@ -61,20 +62,36 @@ class Searcher:
         for own in self._given:
             check_tensor("kernel", own)
         self._entries = _entries(kernel, self._given, weight)
-        self._scales, self._angles = (
-            _numbers("scales", scales, 1.0),
-            _numbers("angles", angles, 0.0),
-        )
+        self._poses = poses
         self._stride, self._more = as_pair("stride", stride, 1), (data_range, backend)
         self._metric = metric
-        self._banks: dict[Any, tuple[_Kind, list[Skipped]]] = {}
+        self._banks: dict[Any, tuple[_Kind | None, list[Skipped]]] = {}
 
     def matches(self, image: Tensor, wanted: Wanted) -> Matches:
         """Find the matches of every image of a batch."""
         for own in self._given:
             check_pair(image, own)
-        image = image.detach()
-        bank, skipped = self._bank(image)
+        image, count = image.detach(), len(self._entries)
+        if not wanted.each:
+            [(x, y, inside)] = wanted.insides(image, 1)
+            return _moved(self._matches(inside, wanted, None), x, y)
+        found: list[Match] = []
+        skipped: list[Skipped] = []
+        for only, (x, y, inside) in enumerate(wanted.insides(image, count)):
+            own = _moved(self._matches(inside, wanted, only), x, y)
+            found += own
+            skipped += own.skipped
+        # As a single search would order them.
+        found.sort(key=lambda match: (match.batch, -match.score, match.y, match.x, match.template))
+        return Matches(found, skipped)
+
+    def _matches(self, image: Tensor, wanted: Wanted, only: int | None) -> Matches:
+        """Find those of all templates, or of only one."""
+        bank, skipped = self._bank(image, only)
+        if bank is None:
+            if only is None or len(self._entries) == 1:
+                raise ValueError(_why_none_fits(skipped))
+            return Matches((), skipped)
         matches = []
         for batch, own in enumerate(image if image.dim() == 4 else [image]):
             searched = _Image(bank, own)
@@ -87,87 +104,45 @@ class Searcher:
                 matches.append(refine(match, direct, top) if wanted.subpixel else match)
         return Matches(matches, skipped)
 
-    def _bank(self, image: Tensor) -> tuple[_Kind, list[Skipped]]:
+    def _bank(self, image: Tensor, only: int | None) -> tuple[_Kind | None, list[Skipped]]:
         """Make what images like this one need, once for a few kinds of image.
 
-        That are the templates' poses that fit, and their calls.
+        That are the poses of all templates, or of only one, that fit, and their calls.
         """
         height, width = image.shape[-2:]
-        kind = (height, width), image.dtype, options.max_memory, threads.count_threads()
+        around = image.device, options.max_memory, threads.count_threads()
+        kind = (height, width), image.dtype, only, *around
         if kind not in self._banks:
-            entries, skipped = bank(self._entries, self._scales, self._angles, (height, width))
+            entries = self._entries if only is None else self._entries[only : only + 1]
+            entries, skipped = bank(entries, self._poses, (height, width))
             if not entries:
-                raise ValueError(_why_none_fits(skipped))
+                return None, skipped
             # No stride beyond the image leaves another window than the first.
             down, across = self._stride
             stride = min(down, height), min(across, width)
             own = image if image.dim() == 3 else image.new_zeros(image.shape[1:])
             made = _Kind(own, entries, self._metric, stride, *self._more)
-            if len(self._banks) == KINDS:
+            if len(self._banks) >= KINDS * max(1, len(self._entries)):
                 self._banks.clear()
             self._banks[kind] = made, skipped
         return self._banks[kind]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How many matches are wanted, and how good."""
-
-    k: int | None
-    least: float
-    max_overlap: float
-    subpixel: bool
-
-    @classmethod
-    def read(
-        cls, k: int | None, threshold: float | None, max_overlap: float, subpixel: bool
-    ) -> Wanted:
-        """Check the arguments of a search: see `patchsim.find`."""
-        k = None if k is None else _count(k)
-        least = -math.inf if threshold is None else _number("threshold", threshold)
-        if not 0 <= (most := _number("max_overlap", max_overlap)) <= 1:
-            raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
-        if not isinstance(subpixel, bool | np.bool_):
-            raise TypeError(f"`subpixel` must be True or False, got {subpixel!r}")
-        return cls(k, least, most, bool(subpixel))
+def _moved(matches: Matches, x: int, y: int) -> Matches:
+    """Tell where matches in a region are in the image."""
+    if x == y == 0:
+        return matches
+    return Matches(
+        (replace(match, x=match.x + x, y=match.y + y) for match in matches), matches.skipped
+    )
 
 
 def _match(score: float, found: Found, kind: _Kind, batch: int) -> Match:
     y, x = int(found.row) * kind.stride[0], int(found.col) * kind.stride[1]
     entry = kind.entries[found.template]
     height, width = entry.kernel.shape[1:]
-    return Match(score, y, x, height, width, entry.template, entry.scale, entry.angle, batch)
-
-
-def _count(k: object) -> int:
-    """Read how many matches are wanted."""
-    if isinstance(k, bool | np.bool_) or not isinstance(k, Integral):
-        raise TypeError(f"`k` takes a whole number, or None for all matches; got {k!r}")
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1, got {k}")
-    return int(k)
-
-
-def _number(name: str, value: object) -> float:
-    """Read a number."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` takes a number, got {value!r}")
-    if math.isnan(value):
-        raise ValueError(f"`{name}` takes a number, got nan")
-    return float(value)
-
-
-def _numbers(name: str, values: Iterable[float] | None, default: float) -> list[float]:
-    """Read scales or angles."""
-    if values is None:
-        return [default]
-    numbers = values.tolist() if isinstance(values, np.ndarray | Tensor) else values
-    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
-        raise TypeError(f"`{name}` takes a sequence of numbers, such as [0.5, 1], got {values!r}")
-    numbers = list(numbers)
-    if not numbers:
-        raise ValueError(f"`{name}` is empty: leave it out, or give one number at least")
-    return [_number(name, number) for number in numbers]
+    pose = entry.template, entry.scale, entry.angle
+    return Match(score, y, x, height, width, *pose, batch, entry.upright)
 
 
 def _templates(kernel: Tensor | Sequence[Tensor]) -> list[Tensor]:

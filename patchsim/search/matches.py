@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -28,6 +29,8 @@ class Match:
         How the template was scaled, and turned counter-clockwise in degrees.
     batch : int
         In which image of a batch it is.
+    upright : (int, int) or None
+        Height and width of the scaled template before it was turned, where they aren't the box's.
     """
 
     score: float
@@ -39,6 +42,26 @@ class Match:
     scale: float = 1.0
     angle: float = 0.0
     batch: int = 0
+    upright: tuple[int, int] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of its box (x, y), which is the template's, too, however it is turned."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    @property
+    def corners(self) -> tuple[tuple[float, float], ...]:
+        """Where the template's corners are: (x, y) of its top left one and on, clockwise.
+
+        They are those of its own rectangle, turned; the box holds them.
+        """
+        (x, y), (height, width) = self.centre, self.upright or (self.height, self.width)
+        cos, sin = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        right, down = (width / 2 * cos, -width / 2 * sin), (height / 2 * sin, height / 2 * cos)
+        signs = (-1, -1), (1, -1), (1, 1), (-1, 1)
+        return tuple(
+            (x + a * right[0] + b * down[0], y + a * right[1] + b * down[1]) for a, b in signs
+        )
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -76,6 +99,7 @@ _DTYPE = np.dtype(
     + [(name, "f8") for name in ("scale", "angle")]
     + [("batch", "i8")]
 )
+_NAMES = _DTYPE.names or ()
 #: Columns of a table: those after the first five are left out where all matches have the default.
 _COLUMNS = {
     "score": "{:.4f}",
@@ -158,11 +182,12 @@ class Matches(Sequence[Match]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each match as a dict of its attributes."""
-        return [dataclasses.asdict(match) for match in self._matches]
+        return [{name: getattr(match, name) for name in _NAMES} for match in self._matches]
 
     def to_numpy(self) -> np.ndarray[tuple[int], np.dtype[np.void]]:
         """Return a structured array, whose fields are a match's attributes."""
-        return np.array([dataclasses.astuple(match) for match in self._matches], dtype=_DTYPE)
+        rows = [tuple(getattr(match, name) for name in _NAMES) for match in self._matches]
+        return np.array(rows, dtype=_DTYPE)
 
     def boxes(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         """Return corners, (matches, 4), each row (x1, y1, x2, y2), as torchvision has them."""
