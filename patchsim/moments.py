@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -21,7 +22,7 @@ from patchsim.backends.base import Backend, OfImage, Work
 from patchsim.backends.conv2d import CONV2D
 from patchsim.bounds import finite_range
 from patchsim.finish import Score
-from patchsim.kernels import scores
+from patchsim.kernels import jit, scores
 from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.product import PRODUCT, SQUARE
 from patchsim.normalising import balance, mean_of
@@ -29,7 +30,16 @@ from patchsim.problem import Problem
 from patchsim.sums import box
 from patchsim.sums.box import Array, box_sum
 from patchsim.sums.equal_pixels import flat_windows
-from patchsim.sums.moments import OfTemplates, box_moments, plain, rounding_of, small_of
+from patchsim.sums.moments import (
+    OfTemplates,
+    box_moments,
+    memory_of_moments,
+    plain,
+    rounding_of,
+    scale_of,
+    small_of,
+)
+from patchsim.weights import weighted_moments
 
 #: Operations that take as long as a window's moments, in a channel, and its score; of integers,
 #: whose box sums are running ones.
@@ -68,7 +78,7 @@ class _Adapted:
     ) -> OfImage:
         """Prepare templates for maps of scores."""
         window_sums = self._sums(problem, kernel, weight)
-        own = OfTemplates(kernel) if plain(problem) else None
+        own = OfTemplates(kernel, weight) if jit.usable(problem) else None
 
         def of_image(image: Tensor) -> Tensor:
             sums = window_sums(image)
@@ -95,7 +105,7 @@ class _Adapted:
         bounded to first order.
         """
         window_sums = self._sums(problem, kernel, weight)
-        own = OfTemplates(kernel) if plain(problem) else None
+        own = OfTemplates(kernel, weight) if jit.usable(problem) else None
         share = 2.0**-49
         if problem.value_range is None:
             share = 16 * (problem.taps + 8) * 2.0**-53
@@ -105,7 +115,7 @@ class _Adapted:
                 sums = window_sums(image)
                 run = scores.kernel(self.statistic, sums.dtype, self.score.working, bound=True)
                 if run:
-                    wanted = self._errors(problem, image, kernel), share, 2.0**-1000
+                    wanted = self._errors(problem, image, kernel, weight), share, 2.0**-1000
                     return self._scores(run, wanted, problem, image, own, sums, maps=2)
             here = self._similarity(m := self._moments_of(problem, image, kernel, weight))
             off, change = self._offs(metric, problem, m, image, kernel, weight)
@@ -130,7 +140,9 @@ class _Adapted:
         return lambda image: window_sums(image.to(problem.value_dtype))
 
     @bounds.overflowing
-    def _errors(self, problem: Problem, image: Tensor, kernel: Tensor) -> Array:
+    def _errors(
+        self, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor | None
+    ) -> Array:
         """Bound the errors of the sums of all windows of an image, (N,)."""
         summed = self.statistic.summed
         if problem.value_range is not None:
@@ -140,8 +152,8 @@ class _Adapted:
         values = finite_range(image)
         unit = balance(values, kernel) if summed is PRODUCT else 1.0
         kernel = unit * kernel
-        window = bounds.furthest(summed, problem, kernel, None, values)
-        return self.backend.flat_error(window, (problem,), kernel, None) / unit
+        window = bounds.furthest(summed, problem, kernel, weight, values)
+        return self.backend.flat_error(window, (problem,), kernel, weight) / unit
 
     def _scores(
         self,
@@ -157,27 +169,61 @@ class _Adapted:
 
         It makes so many maps of each template.
         """
-        (rows, cols), centre = problem.map_size, self._centre(problem, image)
-        total, rounding = float(problem.taps), rounding_of(problem)
-        shape = len(sums), maps * problem.templates, *sums.shape[2:]
+        rows, cols = problem.map_size
+        shape = len(sums), maps * problem.templates, rows, cols
         output = torch.empty(shape, dtype=self.score.working)
-        given = sums.contiguous().numpy()  # backends may keep the image's memory format
-        together, own = max(problem.kernel_size[0], WINDOWS // cols), output.numpy()
+        given, own = sums.contiguous().numpy(), output.numpy()  # backends may keep another format
+        of_windows = self._of_rows(problem, image, templates)
+        probes, rounding = self._probes(problem, image, templates.weight)
+        own_sums = templates.sums, templates.squares, templates.totals
+        more = *own_sums, probes.numpy(), rounding, self.range
+        together = max(problem.kernel_size[0], WINDOWS // cols)
 
         def score(begin: int, end: int) -> None:
             for first in range(begin, end, together):
-                top = first * problem.stride[0]
-                count = min(together, end - first)
-                height = (count - 1) * problem.stride[0] + problem.extent[0]
-                part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
-                windows, pp = box_moments(part, image[:, :, top : top + height], centre)
-                moments = windows[:, 0].numpy(), pp.numpy(), templates.sums, templates.squares
-                run(given, *moments, total, rounding, self.range, *wanted, own, first)
+                moments = of_windows(first, min(first + together, end))
+                run(given, *moments, *more, *wanted, own, first)
 
         windows = len(sums) * rows * cols
         each = SCORING if problem.value_range is None else SCORING_INTEGERS
         threads.share(score, rows, each * windows * (problem.channels + problem.templates))
         return output.to(self.score.dtype)
+
+    def _of_rows(
+        self, problem: Problem, image: Tensor, templates: OfTemplates
+    ) -> Callable[[int, int], tuple[Array, Array]]:
+        """Return what gives the moments of windows in some rows, as `Moments` has them."""
+        if not plain(problem):
+            if templates.weight is None:
+                p, pp = box_moments(problem, image, 0)
+            else:
+                p, pp = weighted_moments(self.backend, problem, image, templates.weight)
+            whole = p.numpy(), pp.numpy()
+
+            def cut(first: int, last: int) -> tuple[Array, Array]:
+                sums, squares = (np.ascontiguousarray(own[..., first:last, :]) for own in whole)
+                return sums, squares
+
+            return cut
+        centre, down = self._centre(problem, image), problem.stride[0]
+
+        def of_rows(first: int, last: int) -> tuple[Array, Array]:
+            height = (last - first - 1) * down + problem.extent[0]
+            part = dataclasses.replace(problem, image_size=(height, problem.image_size[1]))
+            p, pp = box_moments(part, image[:, :, first * down : first * down + height], centre)
+            return p.numpy(), pp.numpy()
+
+        return of_rows
+
+    def _probes(
+        self, problem: Problem, image: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor, float]:
+        """Return `probes`, (N,), and `rounding` of `Moments`."""
+        if weight is None or problem.value_range is not None:
+            return torch.zeros(problem.templates, dtype=torch.float64), rounding_of(problem)
+        scale = scale_of(image)  # whose power, unlike its product, may raise
+        probes = scale * scale * weight.double().sum((1, 2, 3))
+        return probes, 2.0**-44 * (problem.taps + 8)
 
     def _similarity(self, moments: Moments) -> Tensor:
         # A NaN or inf in a window or template stays one.
@@ -202,15 +248,10 @@ class _Adapted:
 
     def _memory_by_torch(self, problem: Problem) -> int:
         """Count the bytes of moments that no kernel computes, and of what is made of them."""
-        channels, templates = problem.channels, problem.templates
-        pixels = problem.batch * math.prod(problem.image_size)
-        windows = problem.batch * math.prod(problem.map_size)
-        maps, each = windows * templates, 1 if problem.weighting == "none" else templates
-        numbers = 12 * maps + 4 * channels * (windows * each + pixels) + 4 * pixels
         if problem.weighting == "none":
-            return 8 * numbers
+            return memory_of_moments(problem)
         backend = CONV2D if self.backend.refuse(problem, SQUARE) else self.backend
-        return 8 * (numbers + 4 * maps * channels) + backend.work(problem, SQUARE).bytes
+        return memory_of_moments(problem) + backend.work(problem, SQUARE).bytes
 
     def error(
         self,
@@ -255,10 +296,7 @@ class _Adapted:
 
         What is `alike` in the errors of all sums is worked out unless it is given.
         """
-        small, energy = small_of(problem), m.pp + m.kk
-        if weight is not None:
-            scale = _scale(image)  # whose power, unlike its product, may raise
-            energy = energy + scale * scale * m.total
+        small, energy = small_of(problem), m.pp + m.kk + m.probes
         if problem.value_range is not None:
             return (small * energy).expand_as(m.sums), small * energy
         image = image.double()
@@ -315,13 +353,9 @@ class _Adapted:
         if weight is None:
             p, pp = box_moments(problem, image, self._centre(problem, image))
         else:
-            p, pp = self._weighted_moments(problem, image, weights.to(image.dtype))
+            p, pp = weighted_moments(self.backend, problem, image, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
-        rounding, probes = rounding_of(problem), torch.zeros_like(kk)
-        if weight is not None and problem.value_range is None:
-            rounding = 2.0**-44 * (problem.taps + 8)
-            scale = _scale(image)
-            probes = scale * scale * weights.sum((1, 2, 3))[:, None, None]
+        probes, rounding = self._probes(problem, image, weight)
         return Moments(
             totals=weights.sum((2, 3))[:, :, None, None],
             windows=p,
@@ -331,7 +365,7 @@ class _Adapted:
             sums=sums,
             pk=sums if self.statistic.summed is PRODUCT else (pp + kk - sums) / 2,
             rounding=rounding,
-            probes=probes,
+            probes=probes.to(kk)[:, None, None],
             range=self.range,
         )
 
@@ -345,35 +379,3 @@ class _Adapted:
         if not centred or problem.value_range is not None or not plain(problem):
             return 0
         return mean_of(image)
-
-    def _weighted_moments(
-        self, problem: Problem, image: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return Σw·p of each channel, (B, N or 1, C, Ho, Wo), and Σw·p² of all: correlations, too.
-
-        Templates of the same weights have them in common.
-        """
-        if (weights == weights[:1]).all():
-            weights = weights[:1]
-        part = dataclasses.replace(problem, templates=len(weights))
-        one = dataclasses.replace(part, channels=1)
-        pp = self._sum(SQUARE, part, image, torch.zeros_like(weights), weights)
-        ones = torch.ones_like(weights[:, :1])
-        channels = [
-            self._sum(PRODUCT, one, image[:, c : c + 1], ones, weights[:, c : c + 1])
-            for c in range(problem.channels)
-        ]
-        return torch.stack(channels, 2), pp
-
-    def _sum(
-        self, metric: Metric, problem: Problem, image: Tensor, kernel: Tensor, weight: Tensor
-    ) -> Tensor:
-        """Sum by the backend, or by conv2d where that can't."""
-        backend = CONV2D if self.backend.refuse(problem, metric) else self.backend
-        kernel = kernel.to(problem.value_dtype)
-        return backend.run(metric, problem, image, kernel, weight.to(kernel.dtype)).double()
-
-
-def _scale(image: Tensor) -> float:
-    """Return a number of the size of the image's."""
-    return float(image.detach().double().abs().nan_to_num(0, 0, 0).max()) or 1.0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 from patchsim.ambient import plain
-from patchsim.backends.base import Bind, OfImage
+from patchsim.backends.base import Backend, Bind, OfImage
+from patchsim.backends.conv2d import CONV2D
 from patchsim.bounds import finite
 from patchsim.metrics.base import Metric
+from patchsim.metrics.product import PRODUCT, SQUARE
 from patchsim.problem import Problem, Weighting, check_dense
 
 
@@ -117,3 +121,37 @@ def spoiled(problem: Problem, image: Tensor, weight: Tensor) -> Tensor:
         holes, counted, stride=problem.stride, dilation=problem.dilation
     )
     return number > 0
+
+
+def weighted_moments(
+    backend: Backend, problem: Problem, image: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return Σw·p of each channel, (B, N or 1, C, Ho, Wo), and Σw·p² of all: correlations, too.
+
+    In float64. Templates of the same weights have them in common.
+    """
+    if (weights == weights[:1]).all():
+        weights = weights[:1]
+    part = dataclasses.replace(problem, templates=len(weights))
+    one = dataclasses.replace(part, channels=1)
+    pp = _sum(backend, SQUARE, part, image, torch.zeros_like(weights), weights)
+    ones = torch.ones_like(weights[:, :1])
+    channels = [
+        _sum(backend, PRODUCT, one, image[:, c : c + 1], ones, weights[:, c : c + 1])
+        for c in range(problem.channels)
+    ]
+    return torch.stack(channels, 2), pp
+
+
+def _sum(
+    backend: Backend,
+    metric: Metric,
+    problem: Problem,
+    image: Tensor,
+    kernel: Tensor,
+    weight: Tensor,
+) -> Tensor:
+    """Sum by the backend, or by conv2d where that can't."""
+    able = CONV2D if backend.refuse(problem, metric) else backend
+    kernel = kernel.to(problem.value_dtype)
+    return able.run(metric, problem, image, kernel, weight.to(kernel.dtype)).double()

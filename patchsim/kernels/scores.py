@@ -17,8 +17,9 @@ from patchsim.metrics.base import Statistic
 from patchsim.metrics.product import PRODUCT
 from patchsim.once import made_once
 
-#: (sums (B, N, Ho, Wo), windows (B, C, rows, Wo), pp (B, 1, rows, Wo), templates (N, C), kk (N,),
-#: total, rounding, range, similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`.
+#: (sums (B, N, Ho, Wo), windows (B, N or 1, C, rows, Wo), pp (B, N or 1, rows, Wo), templates
+#: (N, C), kk (N,), totals (N, C), probes (N,), rounding, range, similarity, output (B, N, Ho, Wo),
+#: first) -> None, for rows from `first`; see `patchsim.metrics.base.Moments`.
 #: For bounds, `similarity` are three arguments: errors (N,) of the sums, the share of pp + kk by
 #: which moments may be off, and by how much more, which isn't 0; output is (B, 2N, Ho, Wo), bounds
 #: first, then distances.
@@ -50,35 +51,38 @@ def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
         Numbers(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span)
     )
 
-def kernel(sums, windows, pp, templates, kk, total, rounding, span, {arguments}, output, first):
+def kernel(sums, windows, pp, templates, kk, totals, probes, rounding, span, {arguments}, \
+output, first):
     batch, count, _, cols = sums.shape
-    channels, rows = windows.shape[1:3]
-    share = channels / total
+    each, channels, rows = windows.shape[1:4]
     whole, squares, products = np.empty(cols), np.empty(cols), np.empty(cols)
     for b in range(batch):
         for n in range(count):
-            k, mean_kk = 0.0, 0.0
+            k, mean_kk, total, m = 0.0, 0.0, 0.0, min(n, each - 1)
             for c in range(channels):
                 k += templates[n, c]
-                mean_kk += templates[n, c] * templates[n, c] * share
+                total += totals[n, c]
+                if totals[n, c] > 0:
+                    mean_kk += templates[n, c] * templates[n, c] / totals[n, c]
             for y in range(rows):
                 whole[:] = 0
                 squares[:] = 0
                 products[:] = 0
                 for c in range(channels):
-                    line, own = windows[b, c, y], templates[n, c] * share
+                    share = 1 / totals[n, c] if totals[n, c] > 0 else 0.0
+                    line, own = windows[b, m, c, y], templates[n, c] * share
                     for x in range(cols):
                         whole[x] += line[x]
                         squares[x] += line[x] * line[x] * share
                         products[x] += line[x] * own
-                energies = pp[b, 0, y]
+                energies = pp[b, m, y]
                 values, here = sums[b, n, first + y], output[b, n, first + y]
                 for x in range(cols):
                     value, energy = np.float64(values[x]), energies[x]
                     cross = {cross}
                     score = at(
                         total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
-                        value, rounding * energy, span,
+                        value, rounding * (energy + probes[n]), span,
                     )
                     {finish}
 """
@@ -95,7 +99,7 @@ _SCORE = """
 #: has no rounding, and the bound is -1. It is at most 2, which bounds what rounding adds to it. And
 #: the distance.
 _BOUND = """
-                    change = share_off * (energy + kk[n])
+                    change = share_off * (energy + kk[n] + probes[n])
                     off, error = {off}, errors[n]
                     most, known, corners = -1.0, True, {corners}
                     for corner in range(corners):
@@ -116,10 +120,11 @@ _BOUND = """
 
 #: The same where it is known how far the similarity can move; a window of 0 has no rounding.
 _SPREAD = """
-                    change = share_off * (energy + kk[n])
+                    change = share_off * (energy + kk[n] + probes[n])
                     move = spread_at(
                         total, whole[x], k, energy, kk[n], cross, squares[x], mean_kk, products[x],
-                        value, rounding * energy, span, errors[n] + change, change + more_off,
+                        value, rounding * (energy + probes[n]), span,
+                        errors[n] + change, change + more_off,
                     )
                     move = 0.0 if energy == 0 else (move if move < 2 else 2.0)
                     least = 1 - score - move
@@ -160,13 +165,16 @@ def kernel(
         return None
     _overload()
     maps, rows = types.float64[:, :, :, ::1], types.float64[:, ::1]
+    each = types.float64[:, :, :, :, ::1]
     given, result = (jit.type_of(dtype)[:, :, :, ::1] for dtype in (sums, output))
-    numbers = [types.float64] * 3
+    numbers = [types.float64] * 2
     scoring = (types.float64[::1], types.float64, types.float64) if bound else (types.boolean,)
     arguments = (
         given,
+        each,
         maps,
-        maps,
+        rows,
+        types.float64[::1],
         rows,
         types.float64[::1],
         *numbers,

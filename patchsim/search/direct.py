@@ -239,12 +239,13 @@ class Direct:
         _, totals, templates, kk = self._template
         rounding, double = rounding_of(self.call.problem), torch.float64
         run = scores.kernel(statistic, double, double, ssd=True)
-        if run and self.weight is None:
+        if run:
             # A row of windows. By torch it would take ten times as long.
             sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
-            own = templates[None], np.array([kk]), float(totals.sum()), rounding, self.call.span
+            own = templates[None], np.array([kk]), totals[None], np.zeros(1), rounding
             result: Array = np.empty_like(sums)
-            run(sums, found[2:].reshape(1, -1, 1, found.shape[1]), pp, *own, True, result, 0)
+            windows = found[2:].reshape(1, 1, -1, 1, found.shape[1])
+            run(sums, windows, pp, *own, self.call.span, True, result, 0)
             return result.reshape(-1)
         sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
         moments = Moments(

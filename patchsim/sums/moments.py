@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
@@ -22,11 +23,13 @@ def plain(problem: Problem) -> bool:
 
 
 class OfTemplates:
-    """Moments of templates: Σk of each channel, (N, C), and Σk², (N,)."""
+    """Moments of templates: Σw·k and Σw of each channel, (N, C), and Σw·k², (N,)."""
 
-    def __init__(self, kernel: Tensor) -> None:
-        own = kernel.double()
-        self.sums, self.squares = own.sum((2, 3)).numpy(), own.square().sum((1, 2, 3)).numpy()
+    def __init__(self, kernel: Tensor, weight: Tensor | None) -> None:
+        own, self.weight = kernel.double(), weight
+        weights = torch.ones_like(own) if weight is None else weight.double()
+        self.sums, self.totals = (weights * own).sum((2, 3)).numpy(), weights.sum((2, 3)).numpy()
+        self.squares = (weights * own.square()).sum((1, 2, 3)).numpy()
 
 
 def small_of(problem: Problem) -> float:
@@ -52,3 +55,18 @@ def box_moments(problem: Problem, image: Tensor, centre: Tensor | int) -> tuple[
         expression_sum("p", own, Planes(own, (1, 1)), middles[c : c + 1], problem, plane)
     squares = expression_sum("(p*p)", image, Planes(image, (1, 1)), middles, problem)
     return torch.from_numpy(sums), torch.from_numpy(squares)
+
+
+def memory_of_moments(problem: Problem) -> int:
+    """Count the bytes of maps that are made of moments in float64, beside what sums them."""
+    channels, templates = problem.channels, problem.templates
+    pixels = problem.batch * math.prod(problem.image_size)
+    windows, weighted = problem.batch * math.prod(problem.map_size), problem.weighting != "none"
+    maps, each = windows * templates, templates if weighted else 1
+    numbers = 12 * maps + 4 * channels * (windows * each + pixels) + 4 * pixels
+    return 8 * (numbers + 4 * maps * channels * weighted)
+
+
+def scale_of(image: Tensor) -> float:
+    """Return a number of the size of the image's."""
+    return float(image.detach().double().abs().nan_to_num(0, 0, 0).max()) or 1.0
