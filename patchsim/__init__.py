@@ -1,7 +1,7 @@
 """Sliding patch similarity: the answer of a loop over patches, exactly, without the loop."""
 
 from patchsim import options
-from patchsim.api import distance, error_bound, find, plan, similarity
+from patchsim.api import Variant, distance, error_bound, find, plan, similarity, variants
 from patchsim.backends import Backend, Work
 from patchsim.backends.lowrank import lowrank
 from patchsim.matcher import Matcher
@@ -9,7 +9,6 @@ from patchsim.metrics import Expansion, Metric, Statistic
 from patchsim.metrics.base import clamp, inverse_root, ratio, sign
 from patchsim.registry import register
 from patchsim.search.matches import Match, Matches, Skipped
-from patchsim.variants import Variant, variants
 
 __all__ = [
     "Backend",

@@ -1,32 +1,33 @@
-"""The functions users call, each a `Matcher` used once."""
+"""The functions users call, each a `Matcher` used once, and the named variants."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from patchsim.arrays import AnyArray, Image
-from patchsim.backends import Backend
+from torch import Tensor
+
+from patchsim.backends import BACKENDS, Backend
 from patchsim.finish import Reduction
 from patchsim.matcher import Matcher
-from patchsim.metrics import AnyMetric
+from patchsim.metrics import METRICS, AnyMetric
 from patchsim.planner import Plan
-from patchsim.problem import IntOrPair, Padding
+from patchsim.problem import DTYPES, IntOrPair, Padding, Problem
 from patchsim.search.matches import Matches
 
 
 def similarity(
-    image: Image,
-    kernel: AnyArray,
+    image: Tensor,
+    kernel: Tensor,
     metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
     dilation: IntOrPair = 1,
-    weight: AnyArray | None = None,
+    weight: Tensor | None = None,
     data_range: float | None = None,
-    channels_last: bool = False,
     backend: str | Backend = "auto",
-) -> Image:
+) -> Tensor:
     """Slide templates over images and measure how similar each window is.
 
     similarity = 1 − distance: 1 where window and template are the same, lower where they differ.
@@ -34,9 +35,9 @@ def similarity(
 
     Parameters
     ----------
-    image : Tensor or array, shape (C, H, W) or (B, C, H, W), or (H, W) if it is grey
+    image : Tensor, shape (C, H, W) or (B, C, H, W)
         float16, bfloat16, float32, float64, uint8, int16 or bool.
-    kernel : Tensor or array, shape (C, h, w) or (N, C, h, w), or (h, w)
+    kernel : Tensor, shape (C, h, w) or (N, C, h, w)
         One template or N, of the image's dtype and device.
     metric : str or Metric
         "l1" (mean absolute difference), "l2" (mean squared difference), "rmse" (its root), "l4",
@@ -52,14 +53,12 @@ def similarity(
     data_range : float, optional
         Values are divided by it first. By default 1 for floats and bool, 255 for uint8; int16
         must name it.
-    channels_last : bool
-        Whether channels are the last axis of image, kernel and weight, as (H, W, C), not the first.
     backend : str or Backend
         "auto" takes the fastest; a named one runs or raises.
 
     Returns
     -------
-    Tensor, or array as the image, shape (Ho, Wo); (B, N, Ho, Wo) as image and kernel have B and N
+    Tensor, shape (Ho, Wo), with B and N before it where image and kernel have them: (B, N, Ho, Wo)
         Ho = int((H + padding − d·(h−1) − 1) / stride) + 1, the division truncated toward zero: a
         template larger than the image by less than a stride meets one window, completed with
         zeros. Of the image's dtype for floats, else float32.
@@ -100,26 +99,24 @@ def similarity(
         dilation=dilation,
         weight=weight,
         data_range=data_range,
-        channels_last=channels_last,
         backend=backend,
     )
     return matcher.similarity(image)
 
 
 def distance(
-    image: Image,
-    kernel: AnyArray,
+    image: Tensor,
+    kernel: Tensor,
     metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
     dilation: IntOrPair = 1,
-    weight: AnyArray | None = None,
+    weight: Tensor | None = None,
     data_range: float | None = None,
-    channels_last: bool = False,
     backend: str | Backend = "auto",
     reduction: Reduction = "mean",
-) -> Image:
+) -> Tensor:
     """Slide templates over images and measure how far each window is from the template.
 
     Parameters
@@ -151,26 +148,24 @@ def distance(
         dilation=dilation,
         weight=weight,
         data_range=data_range,
-        channels_last=channels_last,
         backend=backend,
     )
     return matcher.distance(image, reduction=reduction)
 
 
 def error_bound(
-    image: Image,
-    kernel: AnyArray,
+    image: Tensor,
+    kernel: Tensor,
     metric: str | AnyMetric = "l1",
     backend: str | Backend = "auto",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
     dilation: IntOrPair = 1,
-    weight: AnyArray | None = None,
+    weight: Tensor | None = None,
     data_range: float | None = None,
-    channels_last: bool = False,
     reduction: Reduction = "mean",
-) -> Image:
+) -> Tensor:
     """Bound |computed − exact| before computing anything.
 
     Parameters
@@ -200,35 +195,32 @@ def error_bound(
         dilation=dilation,
         weight=weight,
         data_range=data_range,
-        channels_last=channels_last,
         backend=backend,
     )
     return matcher.error_bound(image, reduction=reduction)
 
 
 def plan(
-    image: Image,
-    kernel: AnyArray,
+    image: Tensor,
+    kernel: Tensor,
     metric: str | AnyMetric = "l1",
     *,
     stride: IntOrPair = 1,
     padding: Padding = 0,
     dilation: IntOrPair = 1,
-    weight: AnyArray | None = None,
-    channels_last: bool = False,
+    weight: Tensor | None = None,
 ) -> Plan:
     """Tell what ``backend="auto"`` would run and why; print it to read it.
 
     Parameters and errors as in `similarity`.
     """
-    given = {"stride": stride, "padding": padding, "dilation": dilation, "weight": weight}
-    matcher = Matcher.once(kernel, metric, **given, data_range=1.0, channels_last=channels_last)
-    return matcher.plan(image)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
+    return Matcher.once(kernel, metric, **geometry, weight=weight, data_range=1.0).plan(image)
 
 
 def find(
-    image: Image,
-    kernel: AnyArray | Sequence[AnyArray],
+    image: Tensor,
+    kernel: Tensor | Sequence[Tensor],
     metric: str | AnyMetric = "l1",
     *,
     k: int | None = 1,
@@ -237,21 +229,20 @@ def find(
     max_overlap: float = 0.3,
     region: Sequence[int] | Sequence[Sequence[int]] | None = None,
     stride: IntOrPair = 1,
-    weight: AnyArray | Sequence[AnyArray | None] | None = None,
+    weight: Tensor | Sequence[Tensor | None] | None = None,
     data_range: float | None = None,
     subpixel: bool = False,
     scales: Sequence[float] | None = None,
     angles: Sequence[float] | None = None,
     scale_range: tuple[float, float] | None = None,
     angle_range: tuple[float, float] | None = None,
-    channels_last: bool = False,
     backend: str | Backend = "auto",
 ) -> Matches:
     """Find where templates are, best match first.
 
     Parameters
     ----------
-    image : Tensor or array, shape (C, H, W), (B, C, H, W) or (H, W)
+    image : Tensor, shape (C, H, W) or (B, C, H, W)
         Each image of a batch is searched by itself.
     kernel : Tensor, shape (C, h, w) or (N, C, h, w), or a sequence of tensors (C, h, w)
         One template or several, whose sizes may differ.
@@ -283,7 +274,7 @@ def find(
     scale_range, angle_range : (float, float), optional
         From the least to the greatest, in place of lists. Steps follow from a template's size: its
         corners move by at most 2 pixels from one pose to the next.
-    metric, stride, data_range, channels_last, backend
+    metric, stride, data_range, backend
         As in `similarity`.
 
     Returns
@@ -327,7 +318,6 @@ def find(
         angles=angles,
         scale_range=scale_range,
         angle_range=angle_range,
-        channels_last=channels_last,
         backend=backend,
     )
     return matcher.find(
@@ -339,3 +329,63 @@ def find(
         region=region,
         subpixel=subpixel,
     )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A metric computed by one backend; called like `similarity`.
+
+    Attributes
+    ----------
+    metric, backend : str
+    """
+
+    metric: str
+    backend: str
+
+    def __str__(self) -> str:
+        return f"{self.metric}_{self.backend}"
+
+    def __call__(
+        self,
+        image: Tensor,
+        kernel: Tensor,
+        stride: IntOrPair = 1,
+        *,
+        padding: Padding = 0,
+        dilation: IntOrPair = 1,
+        weight: Tensor | None = None,
+        data_range: float | None = None,
+    ) -> Tensor:
+        """Return ``similarity(image, kernel, self.metric, ..., backend=self.backend)``."""
+        return similarity(
+            image,
+            kernel,
+            self.metric,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            weight=weight,
+            data_range=data_range,
+            backend=self.backend,
+        )
+
+
+def variants() -> tuple[Variant, ...]:
+    """Every pair of a metric and a backend that can compute it for some dtype.
+
+    Examples
+    --------
+    >>> [str(variant) for variant in variants() if variant.metric == "l1"]
+    ['l1_loop', 'l1_unfold', 'l1_shift', 'l1_fused', 'l1_values', 'l1_levels', 'l1_lowrank']
+    """
+    return tuple(
+        Variant(metric.name, backend.name)
+        for metric in METRICS.values()
+        for backend in BACKENDS.values()
+        if any(not backend.refuse(problem, metric.summed) for problem in _SMALLEST)
+    )
+
+
+#: One problem a dtype, to ask backends in general.
+_SMALLEST = tuple(Problem(1, 1, (1, 1), 1, (1, 1), dtype=dtype) for dtype in DTYPES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch._C import _are_functorch_transforms_active as _functions_active
@@ -14,7 +13,6 @@ from torch.autograd import forward_ad
 from patchsim import options, threads
 from patchsim.ambient import independent, plain, refuse_transforms
 from patchsim.arguments import Templates, read_templates
-from patchsim.arrays import AnyArray, Image, arranged, as_array, tensor_of
 from patchsim.backends import Backend
 from patchsim.call import data_range_of
 from patchsim.finish import Reduction
@@ -36,9 +34,9 @@ class Matcher:
 
     Parameters
     ----------
-    kernel : Tensor or array, shape (C, h, w), (N, C, h, w) or (h, w), or a sequence of (C, h, w)
+    kernel : Tensor, shape (C, h, w) or (N, C, h, w), or a sequence of tensors (C, h, w)
         Copied, so that it may change afterwards. A sequence, whose sizes may differ, is for `find`.
-    metric, stride, padding, dilation, weight, data_range, channels_last, backend
+    metric, stride, padding, dilation, weight, data_range, backend
         As in `patchsim.similarity`. Of a sequence of templates `weight` is one, too.
     scales, angles, scale_range, angle_range : optional
         As in `patchsim.find`, for which they are: maps are of the templates as they are given.
@@ -70,19 +68,18 @@ class Matcher:
 
     def __init__(
         self,
-        kernel: AnyArray | Sequence[AnyArray],
+        kernel: Tensor | Sequence[Tensor],
         metric: str | AnyMetric = "l1",
         *,
         stride: IntOrPair = 1,
         padding: Padding = 0,
         dilation: IntOrPair = 1,
-        weight: AnyArray | Sequence[AnyArray | None] | None = None,
+        weight: Tensor | Sequence[Tensor | None] | None = None,
         data_range: float | None = None,
         scales: Sequence[float] | None = None,
         angles: Sequence[float] | None = None,
         scale_range: tuple[float, float] | None = None,
         angle_range: tuple[float, float] | None = None,
-        channels_last: bool = False,
         backend: str | Backend = "auto",
     ) -> None:
         self._begin(
@@ -97,7 +94,6 @@ class Matcher:
             angles=angles,
             scale_range=scale_range,
             angle_range=angle_range,
-            channels_last=channels_last,
             backend=backend,
         )
         # What is wrong should be said now, not at the first image.
@@ -111,7 +107,7 @@ class Matcher:
 
     @classmethod
     def once(
-        cls, kernel: AnyArray | Sequence[AnyArray], metric: str | AnyMetric, **more: Any
+        cls, kernel: Tensor | Sequence[Tensor], metric: str | AnyMetric, **more: Any
     ) -> Matcher:
         """Make a matcher that is used once, for which nothing is copied."""
         matcher = cls.__new__(cls)
@@ -132,12 +128,9 @@ class Matcher:
         angles: Sequence[float] | None = None,
         scale_range: tuple[float, float] | None = None,
         angle_range: tuple[float, float] | None = None,
-        channels_last: bool = False,
         backend: str | Backend = "auto",
     ) -> None:
-        self._channels_last, self._metric = channels_last, metric
-        self._kernel = self._taken("kernel", kernel)
-        self._weight = self._taken("weight", weight)
+        self._kernel, self._metric, self._weight = kernel, metric, weight
         self._geometry = stride, padding, dilation
         self._more = data_range, backend
         self._poses = scales, angles, scale_range, angle_range
@@ -146,34 +139,31 @@ class Matcher:
         self._searcher: Searcher | None = None
 
     @independent
-    def similarity(self, image: Image) -> Image:
+    def similarity(self, image: Tensor) -> Tensor:
         """Measure how similar each window of an image is: see `patchsim.similarity`."""
-        found = self._map(image, "mean", True)
-        return found if isinstance(image, Tensor) else as_array(found)
+        return self._map(image, "mean", True)
 
     @independent
-    def distance(self, image: Image, *, reduction: Reduction = "mean") -> Image:
+    def distance(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """Measure how far each window of an image is: see `patchsim.distance`."""
-        found = self._map(image, reduction, False)
-        return found if isinstance(image, Tensor) else as_array(found)
+        return self._map(image, reduction, False)
 
     @independent
-    def error_bound(self, image: Image, *, reduction: Reduction = "mean") -> Image:
+    def error_bound(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """Bound |computed − exact| of an image's map: see `patchsim.error_bound`."""
         refuse_transforms("error_bound")
-        found = self._of_maps().call(self._taken("image", image)).bound(reduction)
-        return found if isinstance(image, Tensor) else as_array(found)
+        return self._of_maps().call(plain("image", image)).bound(reduction)
 
     @independent
-    def plan(self, image: Image) -> Plan:
+    def plan(self, image: Tensor) -> Plan:
         """Tell what would compute an image's map if the backend is "auto": see `patchsim.plan`."""
-        call = self._of_maps().call(self._taken("image", image))
+        call = self._of_maps().call(plain("image", image))
         return make_plan(call.problem, call.metric.summed)
 
     @independent
     def find(
         self,
-        image: Image,
+        image: Tensor,
         *,
         k: int | None = 1,
         k_each: int | None = None,
@@ -185,7 +175,7 @@ class Matcher:
         """Find where the templates are in an image: see `patchsim.find`."""
         refuse_transforms("find")
         wanted = Wanted.read(k, k_each, threshold, max_overlap, region, subpixel)
-        return self._of_search().matches(self._taken("image", image), wanted)
+        return self._of_search().matches(plain("image", image), wanted)
 
     def __repr__(self) -> str:
         kernels = [self._kernel] if isinstance(self._kernel, Tensor) else list(self._kernel)
@@ -229,26 +219,14 @@ class Matcher:
             "angles": angles,
             "scale_range": scale_range,
             "angle_range": angle_range,
-            "channels_last": False,  # as they are kept
             "backend": backend if isinstance(backend, str) else backend.name,
         }
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
         self._begin(**arguments)
 
-    def _taken(self, name: str, given: Any) -> Any:
-        """Return an image, templates or weights as a tensor whose channels come first."""
-        if type(given) is Tensor and given.dim() > 2 and not self._channels_last:
-            return plain(name, given)  # as it is oftenest
-        if isinstance(given, list | tuple):
-            return [self._taken(name, own) for own in given]
-        tensor = plain(name, tensor_of(name, given))
-        if name == "weight" and isinstance(tensor, Tensor) and tensor.dim() == 2:
-            return tensor  # of all channels
-        return arranged(tensor, channels_last=self._channels_last)
-
-    def _map(self, given: Any, reduction: Reduction, similarity: bool) -> Tensor:
-        image = self._taken("image", given)
+    def _map(self, image: Tensor, reduction: Reduction, similarity: bool) -> Tensor:
+        image = plain("image", image)
         if not self._keeps(image):
             call = self._of_maps().call(image)
             return call.map(reduction, similarity=similarity)
@@ -317,6 +295,4 @@ def _copied(given: Any) -> Any:
     if isinstance(given, Tensor):
         with torch.inference_mode(mode=False):
             return given.clone()
-    if isinstance(given, np.ndarray):
-        return given.copy()
     return list(map(_copied, given)) if isinstance(given, list | tuple) else given

@@ -141,7 +141,7 @@ def test_what_it_prints():
 @pytest.mark.parametrize(
     ("error", "message", "make"),
     [
-        (TypeError, "`kernel` must be a torch.Tensor", lambda k: Matcher(k.tolist())),
+        (TypeError, "`kernel` must be a torch.Tensor", lambda k: Matcher(k.numpy())),
         (ValueError, "unknown metric 'l3'", lambda k: Matcher(k, "l3")),
         (ValueError, "unknown backend 'ftt'", lambda k: Matcher(k, backend="ftt")),
         (ValueError, "`data_range` must be a positive", lambda k: Matcher(k, data_range=0)),
