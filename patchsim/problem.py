@@ -230,7 +230,8 @@ def check_tensor(name: str, tensor: torch.Tensor) -> None:
         check_dense(name, tensor)
     shape = tensor.shape
     if len(shape) not in (3, 4):
-        raise ValueError(f"`{name}` must have shape {_SHAPES[name]}, got {tuple(shape)}")
+        hint = ". What is grey has one channel: (C, H, W) by .unsqueeze(0)" * (len(shape) == 2)
+        raise ValueError(f"`{name}` must have shape {_SHAPES[name]}, got {tuple(shape)}{hint}")
     if 0 in (shape[-3:] if name == "image" else shape):
         raise ValueError(f"`{name}` is empty: its shape is {tuple(shape)}")
     if tensor.dtype not in DTYPES:
