@@ -130,6 +130,7 @@ def read_templates(
         if kernel.is_floating_point():
             kernel = without_uncounted(kernel, weight)
     checked(chosen.summed)
+    refuse_negative(chosen, "kernel", kernel)
     return Templates(given, kernel, chosen, geometry, weight, weighting, data_range, runner)
 
 
@@ -181,23 +182,26 @@ def _of_statistic(
 ) -> tuple[Problem, Tensor, Callable[[Tensor], Prepare] | None]:
     """Return the problem in the dtype of its sums, the templates, and what is done to an image."""
     image, kernel, weight = tensors
-    if statistic.of_counts and not (problem.transformed or torch.compiler.is_compiling()):
-        _refuse_negative(statistic, image=image, kernel=kernel)
+    if not problem.transformed:
+        refuse_negative(statistic, "image", image)
     if bounds_only or not problem.dtype.is_floating_point:
         return problem, kernel, None
     return for_sums(statistic, problem, kernel, weight)
 
 
-def _refuse_negative(statistic: Statistic, **tensors: Tensor) -> None:
-    for name, values in tensors.items():
-        may_be = INTEGER_RANGES.get(values.dtype, (-1, 0))[0] < 0 and values.numel()
-        if may_be:
-            low = bounds.finite_range(values)[0]
-            if low < 0:
-                raise ValueError(
-                    f"{statistic.name} compares counts, which aren't negative; the least value of "
-                    f"`{name}` is {low:g}. Add a number to both, or clamp them at 0"
-                )
+def refuse_negative(metric: object, name: str, values: Tensor) -> None:
+    """Refuse values below 0 of what compares counts, unless they are being traced."""
+    if not (isinstance(metric, Statistic) and metric.of_counts):
+        return
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return
+    if INTEGER_RANGES.get(values.dtype, (-1, 0))[0] < 0 and values.numel():
+        low = bounds.finite_range(values)[0]
+        if low < 0:
+            raise ValueError(
+                f"{metric.name} compares counts, which aren't negative; the least value of "
+                f"`{name}` is {low:g}. Add a number to both, or clamp them at 0"
+            )
 
 
 Choice = TypeVar("Choice")

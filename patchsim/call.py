@@ -67,6 +67,8 @@ class Call:
 
     def of_maps(self, reduction: Reduction, *, similarity: bool) -> Tiles:
         """Bind the templates for maps of images like this one: (B, C, H, W) -> (B, N, Ho, Wo)."""
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
         kind = reduction, similarity
         if kind not in self.tiles:
             self.tiles[kind] = self._of_maps(reduction, similarity)
@@ -83,7 +85,7 @@ class Call:
         """Bound the errors of similarities, or of sums."""
         if isinstance(self.metric, Statistic):
             score = self._score(True)
-            backend = self._adapted(reduction, score)
+            backend = self._adapted(reduction, score, ends=self._ends())
             function, done = backend.error, score.error
         else:
             backend, function = self.backend, _Error(self.backend, self.finish(reduction, True))
@@ -214,6 +216,16 @@ class Call:
         floats = self.weight is not None and self.problem.dtype not in INTEGER_RANGES
         return sparing(bind) if floats else bind
 
+    def _ends(self) -> tuple[float, float]:
+        """Return the greatest magnitude of prepared floats, and how far they are apart."""
+        if self.problem.value_range is not None:
+            return 0.0, 0.0
+        ends = [*self.extremes, *[0.0] * (any(self.problem.pads) or any(self.problem.overhang))]
+        values = self.image.new_tensor(ends).expand(1, self.problem.channels, 1, -1)
+        values = values if self.prepares is None else self.prepares(self.image)(values)
+        low, high = (float(end) for end in values.detach().double().aminmax())
+        return max(-low, high), high - low
+
     def _score(self, similarity: bool) -> Score:
         assert isinstance(self.metric, Statistic)
         return Score(self.map_dtype, similarity, self.metric.bounded)
@@ -224,6 +236,7 @@ class Call:
         score: Score,
         *,
         least: bool = False,
+        ends: tuple[float, float] = (0.0, 0.0),
     ) -> Backend:
         assert isinstance(self.metric, Statistic)
         if reduction != "mean":
@@ -231,7 +244,8 @@ class Call:
                 f'{self.metric.name} is no sum over a window: `reduction` must be "mean", got '
                 f"{reduction!r}"
             )
-        return adapt(self.backend, self.metric, self.span, score, least=least)
+        given = self.backend, self.metric, self.span, score
+        return adapt(*given, least=least, ends=ends)
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map, or the sums that a statistic is made of."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,12 +14,12 @@ from torch.autograd import forward_ad
 from patchsim import options, threads
 from patchsim.ambient import independent, plain, refuse_transforms
 from patchsim.arguments import Templates, read_templates
-from patchsim.backends import Backend
+from patchsim.backends import BACKENDS, Backend
 from patchsim.call import data_range_of
 from patchsim.finish import Reduction
-from patchsim.metrics import AnyMetric
+from patchsim.metrics import METRICS, AnyMetric, Statistic
 from patchsim.planner import Plan, make_plan
-from patchsim.problem import IntOrPair, Padding, name_of
+from patchsim.problem import IntOrPair, Padding, as_pair, name_of
 from patchsim.search.find import Searcher
 from patchsim.search.matches import Matches
 from patchsim.search.wanted import Wanted, poses_of
@@ -97,8 +98,12 @@ class Matcher:
             backend=backend,
         )
         # What is wrong should be said now, not at the first image.
+        as_pair("stride", stride, 1)
+        as_pair("dilation", dilation, 1)
+        if not isinstance(padding, str):
+            as_pair("padding", padding, 0)
         posed = any(own is not None for own in self._poses)
-        if posed or isinstance(self._kernel, list | tuple):
+        if posed or any(isinstance(own, list | tuple) for own in (self._kernel, self._weight)):
             self._of_search()
         else:
             summed = self._of_maps().metric.summed
@@ -136,6 +141,8 @@ class Matcher:
         self._poses = scales, angles, scale_range, angle_range
         self._known: dict[tuple[Any, ...], OfImage] = {}
         self._templates: Templates | None = None
+        #: Whether images may be refused for their values.
+        self._looks_at_values = False
         self._searcher: Searcher | None = None
 
     @independent
@@ -208,8 +215,8 @@ class Matcher:
         (data_range, backend), poses = self._more, self._poses
         scales, angles, scale_range, angle_range = poses
         return {
-            "kernel": self._kernel,
-            "metric": self._metric,
+            "kernel": _leaf(self._kernel),
+            "metric": _named(self._metric, METRICS),
             "stride": stride,
             "padding": padding,
             "dilation": dilation,
@@ -219,7 +226,7 @@ class Matcher:
             "angles": angles,
             "scale_range": scale_range,
             "angle_range": angle_range,
-            "backend": backend if isinstance(backend, str) else backend.name,
+            "backend": _named(backend, BACKENDS),
         }
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
@@ -240,18 +247,23 @@ class Matcher:
             options.max_memory,
             threads.count_threads(),
         )
-        found = self._known.get(key)
+        found = self._known.get(key) if isinstance(reduction, str) else None
         if found is None:
             if len(self._known) >= KINDS:
                 self._known.clear()
-            found = self._of_maps().call(image).of_image(reduction, similarity=similarity)
+            call = self._of_maps().call(image)
+            if self._looks_at_values:
+                return call.map(reduction, similarity=similarity)
+            found = call.of_image(reduction, similarity=similarity)
             self._known[key] = found
         return found(image)
 
     def _keeps(self, image: Tensor) -> bool:
         """Tell whether what is worked out for an image holds for the next one."""
         both = isinstance(image, Tensor) and isinstance(self._kernel, Tensor)
-        if torch.compiler.is_compiling() or not both or image.is_nested:
+        if torch.compiler.is_compiling() or not both or self._looks_at_values:
+            return False
+        if image.is_nested or image.layout is not torch.strided:
             return False
         derived = self._kernel.requires_grad or forward_ad._current_level >= 0
         return not derived and not _functions_active()
@@ -265,14 +277,17 @@ class Matcher:
             )
         if self._templates is None:
             given = self._geometry, self._weight, *self._more
-            self._templates = read_templates(self._kernel, self._metric, *given)
+            with _outside_of_inference():
+                self._templates = read_templates(self._kernel, self._metric, *given)
+            metric = self._templates.metric
+            self._looks_at_values = isinstance(metric, Statistic) and metric.of_counts
         return self._templates
 
     def _of_search(self) -> Searcher:
         """Read the templates for searches."""
         if self._searcher is None:
             stride, padding, dilation = self._geometry
-            if padding not in (0, "valid", (0, 0)) or dilation not in (1, (1, 1)):
+            if padding not in (0, "valid", (0, 0), [0, 0]) or dilation not in (1, (1, 1), [1, 1]):
                 raise ValueError(
                     "`find` looks for templates inside the image, pixel by pixel: it takes neither "
                     f"`padding` (={padding!r}) nor `dilation` (={dilation!r})"
@@ -290,9 +305,28 @@ class Matcher:
         return self._searcher
 
 
+def _leaf(kernel: Any) -> Any:
+    """Return templates apart from what they were computed from, which isn't copied with them."""
+    if not isinstance(kernel, Tensor):
+        return kernel
+    return kernel.detach().requires_grad_(kernel.requires_grad)
+
+
+def _named(own: Any, table: Mapping[str, Any]) -> Any:
+    """Return the name of what everyone has; what is one's own is kept itself."""
+    name = own if isinstance(own, str) else own.name
+    return name if isinstance(own, str) or table.get(name) is own else own
+
+
+def _outside_of_inference() -> AbstractContextManager[Any]:
+    """Make tensors that may be part of a gradient later on; what is traced isn't kept."""
+    compiling = torch.compiler.is_compiling()
+    return nullcontext() if compiling else torch.inference_mode(mode=False)
+
+
 def _copied(given: Any) -> Any:
     """Copy tensors, so that those who gave them may change theirs."""
     if isinstance(given, Tensor):
-        with torch.inference_mode(mode=False):
+        with _outside_of_inference():
             return given.clone()
     return list(map(_copied, given)) if isinstance(given, list | tuple) else given

@@ -27,7 +27,7 @@ from patchsim.metrics.base import Metric, Moments, Statistic
 from patchsim.metrics.product import PRODUCT, SQUARE
 from patchsim.normalising import balance, mean_of
 from patchsim.problem import Problem
-from patchsim.sums import box
+from patchsim.sums import box, factors
 from patchsim.sums.box import Array, box_sum
 from patchsim.sums.equal_pixels import flat_windows
 from patchsim.sums.moments import (
@@ -56,12 +56,14 @@ def adapt(
     score: Score,
     *,
     least: bool = False,
+    ends: tuple[float, float] = (0.0, 0.0),
 ) -> Backend:
     """Make a backend compute the map itself, (B, N, Ho, Wo) as `score` makes it.
 
-    Or lower bounds on the distances of all windows to each template, and distances.
+    Or lower bounds on the distances of all windows to each template, and distances. `ends` are
+    the greatest magnitude of the image's values and how far they are apart, if errors are bounded.
     """
-    adapted = _Adapted(backend, statistic, data_range, score)
+    adapted = _Adapted(backend, statistic, data_range, score, ends)
     bind = adapted.bind_least if least else adapted.bind
     return dataclasses.replace(backend, bind=bind, error=adapted.error, work=adapted.work)
 
@@ -72,6 +74,7 @@ class _Adapted:
     statistic: Statistic
     range: float
     score: Score
+    ends: tuple[float, float] = (0.0, 0.0)
 
     def bind(
         self, metric: Metric, problem: Problem, kernel: Tensor, weight: Tensor | None
@@ -175,8 +178,10 @@ class _Adapted:
         given, own = sums.contiguous().numpy(), output.numpy()  # backends may keep another format
         of_windows = self._of_rows(problem, image, templates)
         probes, rounding = self._probes(problem, image, templates.weight)
+        # Templates whose sums aren't quite 0 meet the mean that windows are centred by.
+        offsets = (templates.sums * self._centres(problem, image)).sum(1)
         own_sums = templates.sums, templates.squares, templates.totals
-        more = *own_sums, probes.numpy(), rounding, self.range
+        more = *own_sums, offsets, probes.numpy(), rounding, self.range
         together = max(problem.kernel_size[0], WINDOWS // cols)
 
         def score(begin: int, end: int) -> None:
@@ -331,7 +336,10 @@ class _Adapted:
 
     def _unclear(self, m: Moments, problem: Problem, image: Tensor) -> Tensor:
         """Tell which windows rounding may make flat, or not flat, but for those that surely are."""
-        lost = 4 * m.flat + problem.taps * 2.0**-1021  # what may underflow
+        # Around another mean, that of another tile, or by other probes.
+        peak, span = self.ends
+        other = problem.taps * span * span if plain(problem) else peak * peak * m.total
+        lost = 4 * (m.flat + m.rounding * other) + problem.taps * 2.0**-1021  # what may underflow
         if not self.statistic.invariant:
             return (m.pp <= lost) & (box_sum(image.detach().abs(), problem) > 0)
         unclear = m.pp - m.mean_pp <= lost
@@ -352,6 +360,9 @@ class _Adapted:
         weights = torch.ones_like(k) if weight is None else weight.double()
         if weight is None:
             p, pp = box_moments(problem, image, self._centre(problem, image))
+            if self.statistic.summed is PRODUCT and plain(problem):
+                offsets = k.sum((2, 3)) @ torch.from_numpy(self._centres(problem, image)).to(k)
+                sums = sums - offsets[:, None, None]
         else:
             p, pp = weighted_moments(self.backend, problem, image, weights.to(image.dtype))
         kk = (weights * k * k).sum((1, 2, 3))[:, None, None]
@@ -368,6 +379,11 @@ class _Adapted:
             probes=probes.to(kk)[:, None, None],
             range=self.range,
         )
+
+    def _centres(self, problem: Problem, image: Tensor) -> Array:
+        """Return the same as an array, (C,)."""
+        centre = self._centre(problem, image)
+        return factors.each_channel(centre, problem.channels, torch.float64)
 
     def _centre(self, problem: Problem, image: Tensor) -> Tensor | int:
         """Return what to subtract from pixels, whose squares cancel less around their mean.

@@ -31,12 +31,11 @@ def normalised(
     Sums then neither cancel nor overflow, however far the means of image and template are apart.
     Means and sizes are constants to autograd, as the similarity doesn't depend on them.
     """
-    turned = kernel.double()
     if not statistic.scalable:
-        return turned
-    if statistic.invariant:
-        turned = turned - _mean(kernel, (2, 3), weight)
-    return turned * _unit(kernel, problem)
+        return kernel.double()
+    # Scaled first, so that no mean overflows or underflows.
+    turned = kernel.double() * _unit(kernel, problem)
+    return turned - _mean(turned, (2, 3), weight) if statistic.invariant else turned
 
 
 def normalising(
@@ -46,10 +45,10 @@ def normalising(
     if not statistic.scalable:
         return Tensor.double
     middle = image.new_zeros((1, 1, 1), dtype=torch.float64)
-    if statistic.invariant:
-        middle = mean_of(image)
     # Squares in float64 may overflow or underflow, those of other dtypes don't.
     unit = _unit(image if image.dtype is torch.float64 else _sample(image), problem)
+    if statistic.invariant:
+        middle = _mean(_sample(image).double() * unit, (0, 2, 3))[0]
     turn = _turned if jit.usable(problem) else _turned_by_torch
     return partial(turn, middle=middle, unit=unit)
 
@@ -64,8 +63,8 @@ def _sample(image: Tensor) -> Tensor:
 
 
 def _turned_by_torch(pixels: Tensor, middle: Tensor, unit: float | Tensor) -> Tensor:
-    """Return (pixels − middle)·unit in float64."""
-    return (pixels - middle) * unit
+    """Return pixels·unit − middle in float64."""
+    return pixels.double() * unit - middle
 
 
 def _turned(pixels: Tensor, middle: Tensor, unit: Any) -> Tensor:
@@ -75,9 +74,8 @@ def _turned(pixels: Tensor, middle: Tensor, unit: Any) -> Tensor:
 
     def turn(first: int, last: int) -> None:
         rows = result[:, :, first:last]
-        np.subtract(given[:, :, first:last], centre, out=rows)
-        if unit != 1:
-            rows *= unit
+        np.multiply(given[:, :, first:last], unit, out=rows, dtype=np.float64)
+        rows -= centre
 
     threads.share(turn, given.shape[2], 20 * given.size)
     return torch.from_numpy(result)

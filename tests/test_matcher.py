@@ -1,5 +1,7 @@
 """Templates that are bound once: the same answers as of the functions, image after image."""
 
+import copy
+import dataclasses
 import pickle
 import threading
 
@@ -8,6 +10,7 @@ import torch
 
 import patchsim
 from patchsim import Matcher
+from patchsim.backends import BACKENDS
 from patchsim.metrics import METRICS
 
 
@@ -104,10 +107,10 @@ def test_it_can_be_pickled():
     [image, *_] = _images(torch.float32)
     kernel = image[:, 3:9, 4:11]
     matcher = Matcher(kernel, "zncc", weight=torch.ones(6, 7), angles=[0, 90], backend="fft")
-    copy = pickle.loads(pickle.dumps(matcher))
-    assert repr(copy) == repr(matcher)
-    assert torch.equal(copy.similarity(image), matcher.similarity(image))
-    assert list(copy.find(image)) == list(matcher.find(image))
+    again = pickle.loads(pickle.dumps(matcher))
+    assert repr(again) == repr(matcher)
+    assert torch.equal(again.similarity(image), matcher.similarity(image))
+    assert list(again.find(image)) == list(matcher.find(image))
 
 
 def test_several_threads_may_use_it():
@@ -147,6 +150,10 @@ def test_what_it_prints():
         (ValueError, "`data_range` must be a positive", lambda k: Matcher(k, data_range=0)),
         (ValueError, "`weight` has shape", lambda k: Matcher(k, weight=torch.ones(2, 2))),
         (ValueError, "there is no template", lambda k: Matcher([])),
+        (ValueError, "`stride` must be at least 1", lambda k: Matcher(k, stride=0)),
+        (ValueError, "`padding` must be at least 0", lambda k: Matcher(k, padding=-1)),
+        (ValueError, "`dilation` must be at least 1", lambda k: Matcher(k, dilation=0)),
+        (ValueError, "`reduction` must be", lambda k: Matcher(k).distance(k, reduction=["sum"])),
         (TypeError, "`angles` takes", lambda k: Matcher(k, angles=3)),
         (TypeError, "torch.stack joins", lambda k: Matcher([k]).similarity(k)),
         (ValueError, "takes neither `padding`", lambda k: Matcher(k, padding=1).find(k)),
@@ -157,3 +164,81 @@ def test_what_it_prints():
 def test_what_is_wrong_is_said(error, message, make):
     with pytest.raises(error, match=message):
         make(torch.zeros(3, 6, 7))
+
+
+def test_values_are_looked_at_in_every_image():
+    """What is refused for its values is refused, however many images came before."""
+    image = torch.rand(1, 9, 9)
+    kernel = image[:, :3, :3].clone()
+    matcher = Matcher(kernel, "intersection")
+    matcher.similarity(image)
+    matcher.find(image)
+    batch = torch.stack([image, image - 1])
+    for call in (matcher.similarity, matcher.find):
+        for wrong in (image - 1, batch):
+            with pytest.raises(ValueError, match="aren't negative; the least value of `image`"):
+                call(wrong)
+    with pytest.raises(ValueError, match="aren't negative; the least value of `kernel`"):
+        Matcher(-kernel, "intersection")
+
+
+@pytest.mark.parametrize("metric", ["l1", "l2", "zncc", "ssim"])
+def test_inference_leaves_no_trace(metric):
+    with torch.inference_mode():
+        matcher = Matcher(torch.rand(1, 3, 3), metric, weight=torch.rand(3, 3))
+        again = pickle.loads(pickle.dumps(matcher))
+        again.similarity(torch.rand(1, 9, 9))
+    image = torch.rand(1, 9, 9, requires_grad=True)
+    for own in (matcher, again):
+        own.similarity(image).sum().backward()
+    assert image.grad.isfinite().all()
+
+
+def test_copies_keep_what_is_ones_own():
+    image = torch.rand(1, 9, 9)
+    matcher = Matcher(image[:, :3, :3].clone().requires_grad_(), METRICS["l2"])
+    assert torch.equal(copy.deepcopy(matcher).similarity(image), matcher.similarity(image))
+    found = pickle.loads(pickle.dumps(matcher)).similarity(image)
+    assert torch.equal(found, matcher.similarity(image))
+    other = dataclasses.replace(BACKENDS["loop"], run=lambda *given: 0 * right(*given))
+    matcher = Matcher(image[:, :3, :3], "l1", backend=other)
+    assert (copy.deepcopy(matcher).similarity(image) == 1).all()
+
+
+right = BACKENDS["loop"].run
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.to_mkldnn])
+def test_images_of_another_kind_are_refused(change):
+    image = torch.rand(1, 9, 9)
+    matcher = Matcher(image[:, :3, :3])
+    matcher.similarity(image)
+    with pytest.raises(TypeError, match="must be a dense tensor"):
+        matcher.similarity(change(image))
+
+
+def test_lists_say_the_same_as_tuples():
+    image = torch.rand(1, 9, 9)
+    kernels = image[None, :, :3, :3].repeat(2, 1, 1, 1)
+    matcher = Matcher(kernels, weight=[None, torch.ones(3, 3)], padding=[0, 0], dilation=[1, 1])
+    assert matcher.find(image)[0].score == 1
+
+
+def test_threads_may_search_many_sizes():
+    """More than are kept, so that what one thread made another one may clear."""
+    image = torch.rand(1, 40, 40)
+    matcher, failed = Matcher(image[:, :3, :3]), []
+
+    def work():
+        try:
+            for size in range(8, 40):
+                matcher.find(image[:, :size, :size])
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed

@@ -287,3 +287,32 @@ def test_ssim_of_huge_values_is_that_of_small_ones(backend):
     given = scale * image, scale * kernel
     large = patchsim.similarity(*given, data_range=scale * 2.0**-15, **arguments)
     assert (large - small).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["fft", "fused", "unfold"])
+@pytest.mark.parametrize(("offset", "amplitude"), [(101325, 0.1), (101325, 1), (1000, 1e-3)])
+def test_sums_of_templates_need_not_be_quite_0(backend, offset, amplitude):
+    """Those that meet the image's mean: products are taken of pixels as they are."""
+    generator = torch.Generator().manual_seed(22)
+    values = offset + amplitude * torch.rand(1, 17, 31, dtype=torch.float64, generator=generator)
+    image = values.float()
+    noise = 0.3 * amplitude * torch.rand(1, 1, 9, dtype=torch.float64, generator=generator)
+    kernel = (image[:, 3:4, 5:14].double() + noise).float()
+    windows = image.double().unfold(2, 9, 1)[0]
+    windows, taps = (v - v.mean(-1, keepdim=True) for v in (windows, kernel.double()[0, 0]))
+    windows, taps = (v - v.mean(-1, keepdim=True) for v in (windows, taps))
+    exact = (windows * taps).sum(-1) / (windows.square().sum(-1) * taps.square().sum()).sqrt()
+    found = patchsim.similarity(image, kernel, "zncc", backend=backend).double()
+    bound = patchsim.error_bound(image, kernel, "zncc", backend)
+    assert ((found - exact).abs() <= bound + 1e-12).all()
+    assert bound.max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [1.7e308, 5e307, 1e-318])
+def test_means_neither_overflow_nor_underflow(size):
+    generator = torch.Generator().manual_seed(0)
+    image = size * torch.rand(1, 10, 10, dtype=torch.float64, generator=generator)
+    kernel, back = image[:, 2:5, 3:6].clone(), 1e-300 if size > 1 else 1e300
+    found = patchsim.similarity(image, kernel, "zncc")
+    expected = patchsim.similarity(image * back, kernel * back, "zncc")
+    assert (found - expected).abs().max() < 1e-14

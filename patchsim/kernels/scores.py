@@ -18,8 +18,9 @@ from patchsim.metrics.product import PRODUCT
 from patchsim.once import made_once
 
 #: (sums (B, N, Ho, Wo), windows (B, N or 1, C, rows, Wo), pp (B, N or 1, rows, Wo), templates
-#: (N, C), kk (N,), totals (N, C), probes (N,), rounding, range, similarity, output (B, N, Ho, Wo),
-#: first) -> None, for rows from `first`; see `patchsim.metrics.base.Moments`.
+#: (N, C), kk (N,), totals (N, C), offsets (N,) of sums of products, probes (N,), rounding, range,
+#: similarity, output (B, N, Ho, Wo), first) -> None, for rows from `first`; see
+#: `patchsim.metrics.base.Moments`.
 #: For bounds, `similarity` are three arguments: errors (N,) of the sums, the share of pp + kk by
 #: which moments may be off, and by how much more, which isn't 0; output is (B, 2N, Ho, Wo), bounds
 #: first, then distances.
@@ -51,8 +52,8 @@ def at(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span):
         Numbers(total, p, k, pp, kk, pk, mean_pp, mean_kk, mean_pk, sums, flat, span)
     )
 
-def kernel(sums, windows, pp, templates, kk, totals, probes, rounding, span, {arguments}, \
-output, first):
+def kernel(sums, windows, pp, templates, kk, totals, offsets, probes, \
+rounding, span, {arguments}, output, first):
     batch, count, _, cols = sums.shape
     each, channels, rows = windows.shape[1:4]
     whole, squares, products = np.empty(cols), np.empty(cols), np.empty(cols)
@@ -177,6 +178,7 @@ def kernel(
         types.float64[::1],
         rows,
         types.float64[::1],
+        types.float64[::1],
         *numbers,
         *scoring,
         result,
@@ -198,7 +200,7 @@ def kernel(
     source = _SOURCE.format(
         arguments="errors, share_off, more_off" if bound else "similarity",
         spread_at=spread_at,
-        cross="value" if products else "(energy + kk[n] - value) / 2",
+        cross="value - offsets[n]" if products else "(energy + kk[n] - value) / 2",
         finish=finish.strip(),
     )
     try:

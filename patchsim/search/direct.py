@@ -242,7 +242,7 @@ class Direct:
         if run:
             # A row of windows. By torch it would take ten times as long.
             sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
-            own = templates[None], np.array([kk]), totals[None], np.zeros(1), rounding
+            own = templates[None], np.array([kk]), totals[None], np.zeros(1), np.zeros(1), rounding
             result: Array = np.empty_like(sums)
             windows = found[2:].reshape(1, 1, -1, 1, found.shape[1])
             run(sums, windows, pp, *own, self.call.span, True, result, 0)

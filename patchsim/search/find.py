@@ -14,7 +14,7 @@ from torch import Tensor
 
 from patchsim import options, threads
 from patchsim.ambient import plain
-from patchsim.arguments import read
+from patchsim.arguments import read, refuse_negative
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call
@@ -93,7 +93,9 @@ class Searcher:
                 raise ValueError(_why_none_fits(skipped))
             return Matches((), skipped)
         matches = []
+        metric = METRICS.get(self._metric) if isinstance(self._metric, str) else self._metric
         for batch, own in enumerate(image if image.dim() == 4 else [image]):
+            refuse_negative(metric, "image", own)
             searched = _Image(bank, own)
             for found in searched.matches(wanted.k, wanted.least, wanted.max_overlap):
                 direct, top = searched.direct(found)
@@ -125,6 +127,7 @@ class Searcher:
             if len(self._banks) >= KINDS * max(1, len(self._entries)):
                 self._banks.clear()
             self._banks[kind] = made, skipped
+            return made, skipped
         return self._banks[kind]
 
 
