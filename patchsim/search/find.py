@@ -226,9 +226,9 @@ class _Kind:
         self.groups = list(groups.values())
         self.shares = [self._whole(image, members) for members in self.groups]
         holding = sum(held(part.problem, part.metric) for part in self.shares)
-        self.left = max(self.memory // 4, self.memory - holding)
+        self.left = self.memory - holding
         self._calls: list[Call] = []
-        if 4 * holding <= 3 * self.memory:
+        if 2 * holding <= self.memory:
             pixels = self.pixels(image)
             calls = [self.call(pixels, members) for members in self.groups]
             self._calls = [replace(call, memory=self.left) for call in calls]

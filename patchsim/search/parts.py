@@ -140,7 +140,7 @@ class Search:
     def survey(self, part: Part) -> Survey:
         """Bound the windows of a part."""
         call = self.make(part.members, part.first, part.last)
-        call = dataclasses.replace(call, memory=self.memory // 4)
+        call = dataclasses.replace(call, memory=self.memory // 2)
         return Survey([(call.ready(), list(part.members))], self.k)
 
     def free(self, windows: Windows) -> Windows:
@@ -184,11 +184,11 @@ class _Slab:
         """Look through all parts; again at those in which too many windows seemed near at first."""
         search, crowded = self.search, []
         for whole in search.groups:
-            for part in whole.cut(search.memory // 2):
+            for part in whole.cut(search.memory // 4):
                 if not self._visit(part, sparse=True):
                     crowded.append(part)
         for whole in crowded:
-            for part in whole.cut(search.memory // 2, dense=True):
+            for part in whole.cut(search.memory // 4, dense=True):
                 self._visit(part, sparse=False)
 
     def picks(self) -> list[Found]:

@@ -63,6 +63,8 @@ def memory_of_moments(problem: Problem) -> int:
     pixels = problem.batch * math.prod(problem.image_size)
     windows, weighted = problem.batch * math.prod(problem.map_size), problem.weighting != "none"
     maps, each = windows * templates, templates if weighted else 1
+    if jit.usable(problem):  # of which kernels make scores at once
+        return 8 * (maps * (2 * channels + 4) + 3 * channels * pixels)
     numbers = 12 * maps + 4 * channels * (windows * each + pixels) + 4 * pixels
     return 8 * (numbers + 4 * maps * channels * weighted)
 
