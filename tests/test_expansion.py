@@ -131,7 +131,7 @@ def test_a_basis_is_off_by_no_more_than_it_says(basis, terms):
             assert worst > 0.9 * factors.truncation
 
 
-@pytest.mark.parametrize("terms", [1, 5, 16, 64])
+@pytest.mark.parametrize("terms", deep_unless(lambda n: n < 30, [1, 5, 16, 64]))
 def test_no_fit_beats_the_mean_square(terms):
     """Of R products beside functions of x or y the best leave (2 / π²)·√(Σ_{j>R} 1 / j⁴)."""
     least = 2 / math.pi**2 * math.sqrt(sum(j**-4 for j in range(terms + 1, 10**4)))
