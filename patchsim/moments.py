@@ -179,7 +179,8 @@ class _Adapted:
         of_windows = self._of_rows(problem, image, templates)
         probes, rounding = self._probes(problem, image, templates.weight)
         # Templates whose sums aren't quite 0 meet the mean that windows are centred by.
-        offsets = (templates.sums * self._centres(problem, image)).sum(1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of templates that aren't finite
+            offsets = (templates.sums * self._centres(problem, image)).sum(1)
         own_sums = templates.sums, templates.squares, templates.totals
         more = *own_sums, offsets, probes.numpy(), rounding, self.range
         together = max(problem.kernel_size[0], WINDOWS // cols)

@@ -149,14 +149,12 @@ def kernel(
     output: torch.dtype,
     *,
     bound: bool = False,
-    ssd: bool = False,
 ) -> Kernel | None:
     """Compile a statistic of sums of one dtype, without weights; None where it isn't known how.
 
     Numba must be able to, and nothing that its function refers to may change. It gives scores, or
-    lower bounds on distances. In place of sums of products those of squared differences may be
-    given (`ssd`). Operations are as they are written: a ratio times a ratio, as one of products,
-    may overflow.
+    lower bounds on distances. Operations are as they are written: a ratio times a ratio, as one of
+    products, may overflow.
     """
     import numba
     from numba import types
@@ -189,7 +187,7 @@ def kernel(
         "statistic": numba.njit(jit.named(statistic.similarity, key), error_model="numpy"),
         "Numbers": Numbers,
     }
-    corners, products = 2 if statistic.monotone else 4, statistic.summed is PRODUCT and not ssd
+    corners, products = 2 if statistic.monotone else 4, statistic.summed is PRODUCT
     off = "errors[n] + change" if products else "errors[n] / 2 + change"
     finish = _BOUND.format(corners=corners, off=off) if bound else _SCORE
     spread_at, moves = "", fingerprint(statistic.spread) if statistic.spread else None

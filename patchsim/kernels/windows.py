@@ -49,7 +49,7 @@ def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, fir
     channels, height, width = values.shape
     pixels = np.empty(height * width)
     for i in range(first, last):
-        total, squares = 0.0, 0.0
+        total, squares, products = 0.0, 0.0, 0.0
         start = rows[i] * to_row + cols[i]
         ahead = rows[min(i + 1, last - 1)] * to_row + cols[min(i + 1, last - 1)] - start
         for c in range(channels):
@@ -64,17 +64,19 @@ def kernel(image, steps, values, {weights_argument}rows, cols, centre, sums, fir
                 end = begin + {run}
                 here, taps = pixels[begin:end], values[c].reshape(-1)[begin:end]
                 {weights}
-                part, own_part, squares_part = 0.0, 0.0, 0.0
+                part, own_part, squares_part, products_part = 0.0, 0.0, 0.0, 0.0
                 for x in range(here.size):
                     centred = here[x] - middle
                     part += term(0.0, here[x], taps[x]{weight})
                     own_part += centred{factor}
                     squares_part += centred * centred{factor}
+                    products_part += centred * (taps[x] - middle){factor}
                 total += part
                 own += own_part
                 squares += squares_part
-            sums[2 + c, i] = own
-        sums[0, i], sums[1, i] = total, squares
+                products += products_part
+            sums[3 + c, i] = own
+        sums[0, i], sums[1, i], sums[2, i] = total, squares, products
 """
 
 
@@ -98,8 +100,8 @@ def moments(text: str, dtype: torch.dtype, weighted: bool) -> jit.Kernel:
     """Compile moments of single windows, as `direct`.
 
     (image, (to_channel, to_row), values, weights if weighted, rows, cols, centre, sums, first,
-    last): sums (2 + C, M) get Σ d(p, k), Σ w·(p − centre)², and Σ w·(p − centre) of each channel,
-    centre being (C,).
+    last): sums (3 + C, M) get Σ d(p, k), Σ w·(p − centre)², Σ w·(p − centre)·(k − centre), and
+    Σ w·(p − centre) of each channel, centre being (C,).
     """
     from numba import types
 

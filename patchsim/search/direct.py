@@ -221,11 +221,11 @@ class Direct:
     def _similarity(self, statistic: Statistic, rows: Array, cols: Array) -> Array:
         """Compute a statistic from moments that are sums over the windows themselves."""
         middle, *_ = self._template
-        # In place of products, as those of a copy are 0.
+        # Beside products: those of a copy are 0.
         summed = L2 if statistic.summed is PRODUCT else statistic.summed
         known = definition(summed).expression is not None
         text = text_of(summed) if known else "p"
-        found = np.empty((2 + len(middle), len(rows)))
+        found = np.empty((3 + len(middle), len(rows)))
         run = windows.moments(text, self.image.dtype, self.weight is not None)
         self._run(run, rows, cols, middle, found)
         if not known:
@@ -235,19 +235,20 @@ class Direct:
         return similarity
 
     def _scores(self, statistic: Statistic, found: Array) -> Array:
-        """Return the similarities of windows, (M,), whose sums and moments are (2 + C, M)."""
+        """Return the similarities of windows, (M,), whose sums and moments are (3 + C, M)."""
         _, totals, templates, kk = self._template
         rounding, double = rounding_of(self.call.problem), torch.float64
-        run = scores.kernel(statistic, double, double, ssd=True)
+        run, products = scores.kernel(statistic, double, double), statistic.summed is PRODUCT
         if run:
             # A row of windows. By torch it would take ten times as long.
-            sums, pp = found[:2].reshape(2, 1, 1, 1, -1)
+            distances, pp, pk = found[:3].reshape(3, 1, 1, 1, -1)
+            sums = pk if products else distances
             own = templates[None], np.array([kk]), totals[None], np.zeros(1), np.zeros(1), rounding
             result: Array = np.empty_like(sums)
-            windows = found[2:].reshape(1, 1, -1, 1, found.shape[1])
+            windows = found[3:].reshape(1, 1, -1, 1, found.shape[1])
             run(sums, windows, pp, *own, self.call.span, True, result, 0)
             return result.reshape(-1)
-        sums, pp, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
+        sums, pp, pk, *each = torch.from_numpy(found)[:, None, None, None]  # (1, 1, 1, M) each
         moments = Moments(
             totals=torch.from_numpy(totals)[None, :, None, None],
             windows=torch.stack(each, 2),
@@ -255,7 +256,7 @@ class Direct:
             pp=pp,
             kk=torch.full((1, 1, 1), kk, dtype=double),
             sums=sums,
-            pk=(pp + kk - sums) / 2,
+            pk=pk,
             rounding=rounding,
             probes=torch.zeros(1, 1, 1, dtype=double),
             range=self.call.span,
