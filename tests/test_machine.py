@@ -1,5 +1,6 @@
 """The machine that kernels are compiled for and kept on: its instructions and its disk."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -64,6 +65,9 @@ def test_features_that_build_on_others():
 def compiles(monkeypatch, tmp_path):
     """Compile one small kernel that is kept in `tmp_path`; tell how often it was compiled."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    # Files hold numba's numbers of functions, whose digits make them longer.
+    identity, millions = numba.core.bytecode.FunctionIdentity, itertools.count(10**6)
+    monkeypatch.setattr(identity, "_unique_ids", millions)
     counts = [0]
     core = numba.core.dispatcher._FunctionCompiler._compile_core
 
