@@ -176,11 +176,12 @@ class _Adapted:
         shape = len(sums), maps * problem.templates, rows, cols
         output = torch.empty(shape, dtype=self.score.working)
         given, own = sums.contiguous().numpy(), output.numpy()  # backends may keep another format
-        of_windows = self._of_rows(problem, image, templates)
+        centre = self._centre(problem, image)
+        of_windows = self._of_rows(problem, image, templates, centre)
         probes, rounding = self._probes(problem, image, templates.weight)
         # Templates whose sums aren't quite 0 meet the mean that windows are centred by.
         with np.errstate(over="ignore", invalid="ignore"):  # of templates that aren't finite
-            offsets = (templates.sums * self._centres(problem, image)).sum(1)
+            offsets = (templates.sums * _each_channel(centre, problem)).sum(1)
         own_sums = templates.sums, templates.squares, templates.totals
         more = *own_sums, offsets, probes.numpy(), rounding, self.range
         together = max(problem.kernel_size[0], WINDOWS // cols)
@@ -196,7 +197,7 @@ class _Adapted:
         return output.to(self.score.dtype)
 
     def _of_rows(
-        self, problem: Problem, image: Tensor, templates: OfTemplates
+        self, problem: Problem, image: Tensor, templates: OfTemplates, centre: Tensor | int
     ) -> Callable[[int, int], tuple[Array, Array]]:
         """Return what gives the moments of windows in some rows, as `Moments` has them."""
         if not plain(problem):
@@ -211,7 +212,7 @@ class _Adapted:
                 return sums, squares
 
             return cut
-        centre, down = self._centre(problem, image), problem.stride[0]
+        down = problem.stride[0]
 
         def of_rows(first: int, last: int) -> tuple[Array, Array]:
             height = (last - first - 1) * down + problem.extent[0]
@@ -253,7 +254,7 @@ class _Adapted:
         return dataclasses.replace(work, bytes=work.bytes + more)
 
     def _memory_by_torch(self, problem: Problem) -> int:
-        """Count the bytes of moments that no kernel computes, and of what is made of them."""
+        """Count the bytes of whole moments, and of what is made of them by torch."""
         if problem.weighting == "none":
             return memory_of_moments(problem)
         backend = CONV2D if self.backend.refuse(problem, SQUARE) else self.backend
@@ -360,9 +361,10 @@ class _Adapted:
         k, sums = kernel.double(), sums.double()
         weights = torch.ones_like(k) if weight is None else weight.double()
         if weight is None:
-            p, pp = box_moments(problem, image, self._centre(problem, image))
+            centre = self._centre(problem, image)
+            p, pp = box_moments(problem, image, centre)
             if self.statistic.summed is PRODUCT and plain(problem):
-                offsets = k.sum((2, 3)) @ torch.from_numpy(self._centres(problem, image)).to(k)
+                offsets = k.sum((2, 3)) @ torch.from_numpy(_each_channel(centre, problem)).to(k)
                 sums = sums - offsets[:, None, None]
         else:
             p, pp = weighted_moments(self.backend, problem, image, weights.to(image.dtype))
@@ -381,11 +383,6 @@ class _Adapted:
             range=self.range,
         )
 
-    def _centres(self, problem: Problem, image: Tensor) -> Array:
-        """Return the same as an array, (C,)."""
-        centre = self._centre(problem, image)
-        return factors.each_channel(centre, problem.channels, torch.float64)
-
     def _centre(self, problem: Problem, image: Tensor) -> Tensor | int:
         """Return what to subtract from pixels, whose squares cancel less around their mean.
 
@@ -396,3 +393,7 @@ class _Adapted:
         if not centred or problem.value_range is not None or not plain(problem):
             return 0
         return mean_of(image)
+
+
+def _each_channel(centre: Tensor | int, problem: Problem) -> Array:
+    return factors.each_channel(centre, problem.channels, torch.float64)

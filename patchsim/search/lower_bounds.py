@@ -136,9 +136,8 @@ def of_maps(call: Call) -> list[LowerBounds]:
 
 def of_statistic(call: Call) -> list[LowerBounds]:
     """Bound by a map of similarities: by -1 where nothing is known."""
-    peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
     cell = size_of(call.problem)
-    if any(peak and not _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks):
+    if not _ordinary(call):
         # Bounds of rounding errors don't hold: all windows are looked at.
         size = call.problem.map_size
         return [LowerBounds(np.full(size, -1.0), cell) for _ in range(call.problem.templates)]
@@ -152,6 +151,14 @@ def of_statistic(call: Call) -> list[LowerBounds]:
         LowerBounds(values, cell, slack=slack, likely=likely)
         for values, likely in zip(maps, distances, strict=True)
     ]
+
+
+def _ordinary(call: Call) -> bool:
+    """Tell whether squares and ratios of what the windows hold neither overflow nor underflow."""
+    if call.problem.dtype is not torch.float64:
+        return True  # narrower types hold no others
+    peaks = [max(map(abs, ends)) for ends in (call.extremes, finite_range(call.kernel))]
+    return all(not peak or _ORDINARY[0] < peak < _ORDINARY[1] for peak in peaks)
 
 
 def settled(call: Call, found: list[LowerBounds]) -> list[LowerBounds]:
