@@ -118,7 +118,7 @@ def read_templates(
     backend: str | Backend,
 ) -> Templates:
     """Check the arguments that hold for any image."""
-    chosen = _look_up("metric", metric, METRICS, (Metric, Statistic))
+    chosen = read_metric(metric)
     auto = isinstance(backend, str) and backend == "auto"
     runner = None if auto else _look_up("backend", backend, BACKENDS, (Backend,))
     given = plain("kernel", kernel)
@@ -132,6 +132,11 @@ def read_templates(
     checked(chosen.summed)
     refuse_negative(chosen, "kernel", kernel)
     return Templates(given, kernel, chosen, geometry, weight, weighting, data_range, runner)
+
+
+def read_metric(metric: str | AnyMetric) -> AnyMetric:
+    """Return a metric given by its name, or itself."""
+    return _look_up("metric", metric, METRICS, (Metric, Statistic))
 
 
 def read(
@@ -189,9 +194,14 @@ def _of_statistic(
     return for_sums(statistic, problem, kernel, weight)
 
 
-def refuse_negative(metric: object, name: str, values: Tensor) -> None:
+def of_counts(metric: AnyMetric) -> bool:
+    """Tell whether images are refused for values below 0."""
+    return isinstance(metric, Statistic) and metric.of_counts
+
+
+def refuse_negative(metric: AnyMetric, name: str, values: Tensor) -> None:
     """Refuse values below 0 of what compares counts, unless they are being traced."""
-    if not (isinstance(metric, Statistic) and metric.of_counts):
+    if not of_counts(metric):
         return
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return

@@ -107,8 +107,7 @@ class Tiles:
             return steps.finish(self._kernel.new_empty((0, problem.templates, *problem.map_size)))
         prepare = steps.prepares(image) if steps.prepares else None
         if into is None and self._as_it_lies:
-            values = image if prepare is None else prepare(image)
-            return steps.finish(self._alone(_converted(values, steps.dtype)))
+            return self._compute(image, prepare, self._alone)
         if into is None and self._whole:
             part = _part(problem, *self._size)
             return self._compute(_cut(image, problem, _whole(problem)), prepare, self._sums(part))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from patchsim import options, threads
 from patchsim.ambient import plain
-from patchsim.arguments import read, refuse_negative
+from patchsim.arguments import read, read_metric, refuse_negative
 from patchsim.backends import Backend
 from patchsim.bounds import finite_range
 from patchsim.call import Call
-from patchsim.metrics import METRICS, AnyMetric, Metric, Statistic
+from patchsim.metrics import AnyMetric, Statistic
 from patchsim.problem import INTEGER_RANGES, IntOrPair, Pair, as_pair, check_pair, check_tensor
 from patchsim.search.bank import Entry, Poses, bank
 from patchsim.search.best_first import Found
@@ -64,7 +64,7 @@ class Searcher:
         self._entries = _entries(kernel, self._given, weight)
         self._poses = poses
         self._stride, self._more = as_pair("stride", stride, 1), (data_range, backend)
-        self._metric = metric
+        self._metric = read_metric(metric)
         self._banks: dict[Any, tuple[_Kind | None, list[Skipped]]] = {}
 
     def matches(self, image: Tensor, wanted: Wanted) -> Matches:
@@ -93,9 +93,8 @@ class Searcher:
                 raise ValueError(_why_none_fits(skipped))
             return Matches((), skipped)
         matches = []
-        metric = METRICS.get(self._metric) if isinstance(self._metric, str) else self._metric
         for batch, own in enumerate(image if image.dim() == 4 else [image]):
-            refuse_negative(metric, "image", own)
+            refuse_negative(self._metric, "image", own)
             searched = _Image(bank, own)
             for found in searched.matches(wanted.k, wanted.least, wanted.max_overlap):
                 direct, top = searched.direct(found)
@@ -124,7 +123,7 @@ class Searcher:
             stride = min(down, height), min(across, width)
             own = image if image.dim() == 3 else image.new_zeros(image.shape[1:])
             made = _Kind(own, entries, self._metric, stride, *self._more)
-            if len(self._banks) >= KINDS * max(1, len(self._entries)):
+            if len(self._banks) >= KINDS * len(self._entries):
                 self._banks.clear()
             self._banks[kind] = made, skipped
             return made, skipped
@@ -203,16 +202,15 @@ class _Kind:
         self,
         image: Tensor,
         entries: Sequence[Entry],
-        metric: str | AnyMetric,
+        metric: AnyMetric,
         stride: Pair,
         data_range: float | None,
         backend: str | Backend,
     ) -> None:
         self.entries, self.stride = entries, stride
         self.unit, self.memory = 1.0, options.max_memory
-        own = METRICS.get(metric) if isinstance(metric, str) else metric
-        if image.dtype not in INTEGER_RANGES and _scalable(own):
-            freely = isinstance(own, Statistic) and own.scalable  # whatever the data range is
+        if image.dtype not in INTEGER_RANGES and _scalable(metric):
+            freely = isinstance(metric, Statistic) and metric.scalable  # whatever the data range is
             most = 120  # which float32 holds
             if image.dtype is torch.float64:
                 most = 1000 if freely else 200
@@ -304,11 +302,11 @@ class _Image:
         return Direct(call, 0), first * self.kind.stride[0]
 
 
-def _scalable(metric: object) -> bool:
+def _scalable(metric: AnyMetric) -> bool:
     """Tell whether a search stays the same when image, templates and data range are multiplied."""
     if isinstance(metric, Statistic):
         return True
-    return isinstance(metric, Metric) and metric.prepare is None and metric.degree > 0
+    return metric.prepare is None and metric.degree > 0
 
 
 def _unit(kernels: Sequence[Tensor], most: int) -> float:

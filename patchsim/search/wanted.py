@@ -44,7 +44,8 @@ class Wanted:
             if k != 1:
                 raise ValueError(f"give `k` (={k}) or `k_each` (={k_each}), not both")
             k = _count(k_each, "k_each")
-        k = None if k is None else _count(k)
+        elif k is not None:
+            k = _count(k, "k")
         least = -math.inf if threshold is None else _number("threshold", threshold)
         if not 0 <= (most := _number("max_overlap", max_overlap)) <= 1:
             raise ValueError(f"`max_overlap` must be between 0 and 1, got {max_overlap}")
@@ -95,7 +96,7 @@ def _flat(given: Any) -> bool:
     return len(given) > 0 and isinstance(given[0], Integral)
 
 
-def _count(k: object, name: str = "k") -> int:
+def _count(k: object, name: str) -> int:
     """Read how many matches are wanted."""
     if isinstance(k, bool | np.bool_) or not isinstance(k, Integral):
         raise TypeError(f"`{name}` takes a whole number, or None for all matches; got {k!r}")

@@ -23,6 +23,7 @@ from patchsim.kernels import jit
 from patchsim.kernels.butterflies import REGISTER, radices, roots
 from patchsim.kernels.definition import definition
 from patchsim.metrics.base import Metric
+from patchsim.metrics.product import PRODUCT
 from patchsim.problem import Pair, Problem, dtype_of, name_of
 from patchsim.sums import algebra, factors
 from patchsim.sums.box import Array, box_sum, expression_sum
@@ -88,12 +89,10 @@ def correlate(problem: Problem, image: Tensor, kernel: Tensor) -> Tensor:
         Of the same dtype, finite.
     """
     nothing = np.zeros(problem.channels, name_of(image.dtype))
-    bound = _Bound(problem, _PRODUCT, nothing, nothing, kernel.detach().numpy())
+    terms = read(PRODUCT)
+    assert terms is not None
+    bound = _Bound(problem, terms, nothing, nothing, kernel.detach().numpy())
     return bound.correlate(Planes(image.detach(), (1, 1)), image.dtype)
-
-
-#: p·k alone.
-_PRODUCT = Recipe("", (("p", "p", 1.0),), "0")
 
 
 class _Bound:
