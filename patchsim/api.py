@@ -9,7 +9,7 @@ from torch import Tensor
 
 from patchsim.backends import BACKENDS, Backend
 from patchsim.finish import Reduction
-from patchsim.matcher import Matcher
+from patchsim.matcher import Given, Matcher
 from patchsim.metrics import METRICS, AnyMetric
 from patchsim.planner import Plan
 from patchsim.problem import DTYPES, IntOrPair, Padding, Problem
@@ -91,17 +91,8 @@ def similarity(
     tensor([[0.7500, 0.5000],
             [0.7500, 1.0000]])
     """
-    matcher = Matcher.once(
-        kernel,
-        metric,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        weight=weight,
-        data_range=data_range,
-        backend=backend,
-    )
-    return matcher.similarity(image)
+    given = Given(kernel, metric, stride, padding, dilation, weight, data_range, backend)
+    return Matcher.once(given).similarity(image)
 
 
 def distance(
@@ -140,17 +131,8 @@ def distance(
     >>> distance(image, image[:, :, 1:2], "l2", reduction="sum")
     tensor([[9, 0, 4]])
     """
-    matcher = Matcher.once(
-        kernel,
-        metric,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        weight=weight,
-        data_range=data_range,
-        backend=backend,
-    )
-    return matcher.distance(image, reduction=reduction)
+    given = Given(kernel, metric, stride, padding, dilation, weight, data_range, backend)
+    return Matcher.once(given).distance(image, reduction=reduction)
 
 
 def error_bound(
@@ -187,17 +169,8 @@ def error_bound(
     theorem 24.2. They are a priori, hence loose: 10² to 10³ times the error met is normal.
     O(C·H·W·log(h·w)).
     """
-    matcher = Matcher.once(
-        kernel,
-        metric,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        weight=weight,
-        data_range=data_range,
-        backend=backend,
-    )
-    return matcher.error_bound(image, reduction=reduction)
+    given = Given(kernel, metric, stride, padding, dilation, weight, data_range, backend)
+    return Matcher.once(given).error_bound(image, reduction=reduction)
 
 
 def plan(
@@ -214,8 +187,8 @@ def plan(
 
     Parameters and errors as in `similarity`.
     """
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation}
-    return Matcher.once(kernel, metric, **geometry, weight=weight, data_range=1.0).plan(image)
+    given = Given(kernel, metric, stride, padding, dilation, weight, data_range=1.0)
+    return Matcher.once(given).plan(image)
 
 
 def find(
@@ -308,7 +281,7 @@ def find(
      score x y width height
     1.0000 2 1     3      3
     """
-    matcher = Matcher.once(
+    given = Given(
         kernel,
         metric,
         stride=stride,
@@ -320,7 +293,7 @@ def find(
         angle_range=angle_range,
         backend=backend,
     )
-    return matcher.find(
+    return Matcher.once(given).find(
         image,
         k=k,
         k_each=k_each,

@@ -67,8 +67,6 @@ class Call:
 
     def of_maps(self, reduction: Reduction, *, similarity: bool) -> Tiles:
         """Bind the templates for maps of images like this one: (B, C, H, W) -> (B, N, Ho, Wo)."""
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
         kind = reduction, similarity
         if kind not in self.tiles:
             self.tiles[kind] = self._of_maps(reduction, similarity)
@@ -119,13 +117,13 @@ class Call:
         return call._tiles(backend.bound, call._in_map_dtype, backend)
 
     @bounds.overflowing
-    def worst(self, reduction: Reduction = "mean") -> Array:
+    def worst(self) -> Array:
         """Bound the errors of distances to each template, (N,), by one number for all windows.
 
         It is the bound of a flat window that differs as much from the templates' mean as any of the
         image's finite values: bounds grow with magnitudes.
         """
-        finish, metric = self.finish(reduction, similarity=False), self.metric.summed
+        finish, metric = self.finish("mean", similarity=False), self.metric.summed
         if self.problem.value_range is not None:
             error = np.zeros(self.problem.templates)
             largest = torch.as_tensor(finish.largest, dtype=torch.float64)
@@ -249,10 +247,7 @@ class Call:
 
     def finish(self, reduction: Reduction, similarity: bool) -> Finish:
         """Tell how window sums become a map, or the sums that a statistic is made of."""
-        metric = self.metric.summed
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
-        scale = 1.0
+        metric, scale = self.metric.summed, 1.0
         if metric.degree and (reduction == "mean" or self.data_range is not None):
             scale = self.span**metric.degree
         dtype = self.map_dtype if self.prepares else self.problem.map_dtype

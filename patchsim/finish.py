@@ -18,6 +18,13 @@ from patchsim.problem import Problem
 
 Reduction = Literal["mean", "sum"]
 
+
+def check_reduction(reduction: object) -> None:
+    """Refuse any other reduction."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'`reduction` must be "mean" or "sum", got {reduction!r}')
+
+
 #: Sums that are finished at a time.
 RUN = 2**14
 #: Divisors that float32 holds, as it does their inverses and products with numbers of taps.

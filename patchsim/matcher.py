@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from torch.autograd import forward_ad
 
 from patchsim import options, threads
 from patchsim.ambient import independent, plain, refuse_transforms
-from patchsim.arguments import Templates, read_templates
+from patchsim.arguments import Geometry, Templates, of_counts, read_templates
 from patchsim.backends import BACKENDS, Backend
+from patchsim.backends.base import OfImage
 from patchsim.call import data_range_of
-from patchsim.finish import Reduction
-from patchsim.metrics import METRICS, AnyMetric, Statistic
+from patchsim.finish import Reduction, check_reduction
+from patchsim.metrics import METRICS, AnyMetric
 from patchsim.planner import Plan, make_plan
 from patchsim.problem import IntOrPair, Padding, as_pair, name_of
 from patchsim.search.find import Searcher
@@ -27,7 +29,33 @@ from patchsim.search.wanted import Wanted, poses_of
 #: Kinds of images, by size and dtype, for which a matcher keeps what it prepared.
 KINDS = 8
 
-OfImage = Callable[[Tensor], Tensor]
+
+@dataclass(eq=False)
+class Given:
+    """What a matcher is made of, as it was given: see `Matcher`."""
+
+    kernel: Any
+    metric: str | AnyMetric
+    stride: IntOrPair = 1
+    padding: Padding = 0
+    dilation: IntOrPair = 1
+    weight: Any = None
+    data_range: float | None = None
+    backend: str | Backend = "auto"
+    scales: Sequence[float] | None = None
+    angles: Sequence[float] | None = None
+    scale_range: tuple[float, float] | None = None
+    angle_range: tuple[float, float] | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Stride, padding and dilation."""
+        return self.stride, self.padding, self.dilation
+
+    @property
+    def poses(self) -> tuple[Any, ...]:
+        """What `poses_of` takes."""
+        return self.scales, self.angles, self.scale_range, self.angle_range
 
 
 class Matcher:
@@ -83,66 +111,46 @@ class Matcher:
         angle_range: tuple[float, float] | None = None,
         backend: str | Backend = "auto",
     ) -> None:
-        self._begin(
-            _copied(kernel),
+        kernel, weight = _copied(kernel), _copied(weight)
+        given = Given(
+            kernel,
             metric,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            weight=_copied(weight),
-            data_range=data_range,
-            scales=scales,
-            angles=angles,
-            scale_range=scale_range,
-            angle_range=angle_range,
-            backend=backend,
+            stride,
+            padding,
+            dilation,
+            weight,
+            data_range,
+            backend,
+            scales,
+            angles,
+            scale_range,
+            angle_range,
         )
+        self._begin(given)
         # What is wrong should be said now, not at the first image.
         as_pair("stride", stride, 1)
         as_pair("dilation", dilation, 1)
         if not isinstance(padding, str):
             as_pair("padding", padding, 0)
-        posed = any(own is not None for own in self._poses)
-        if posed or any(isinstance(own, list | tuple) for own in (self._kernel, self._weight)):
+        posed = any(own is not None for own in given.poses)
+        if posed or any(isinstance(own, list | tuple) for own in (kernel, weight)):
             self._of_search()
         else:
             summed = self._of_maps().metric.summed
             if data_range is not None:
-                data_range_of(data_range, self._kernel.dtype, summed.degree)
+                data_range_of(data_range, given.kernel.dtype, summed.degree)
 
     @classmethod
-    def once(
-        cls, kernel: Tensor | Sequence[Tensor], metric: str | AnyMetric, **more: Any
-    ) -> Matcher:
+    def once(cls, given: Given) -> Matcher:
         """Make a matcher that is used once, for which nothing is copied."""
         matcher = cls.__new__(cls)
-        matcher._begin(kernel, metric, **more)
+        matcher._begin(given)
         return matcher
 
-    def _begin(
-        self,
-        kernel: Any,
-        metric: str | AnyMetric,
-        *,
-        stride: IntOrPair = 1,
-        padding: Padding = 0,
-        dilation: IntOrPair = 1,
-        weight: Any = None,
-        data_range: float | None = None,
-        scales: Sequence[float] | None = None,
-        angles: Sequence[float] | None = None,
-        scale_range: tuple[float, float] | None = None,
-        angle_range: tuple[float, float] | None = None,
-        backend: str | Backend = "auto",
-    ) -> None:
-        self._kernel, self._metric, self._weight = kernel, metric, weight
-        self._geometry = stride, padding, dilation
-        self._more = data_range, backend
-        self._poses = scales, angles, scale_range, angle_range
+    def _begin(self, given: Given) -> None:
+        self._given = given
         self._known: dict[tuple[Any, ...], OfImage] = {}
         self._templates: Templates | None = None
-        #: Whether images may be refused for their values.
-        self._looks_at_values = False
         self._searcher: Searcher | None = None
 
     @independent
@@ -153,12 +161,14 @@ class Matcher:
     @independent
     def distance(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """Measure how far each window of an image is: see `patchsim.distance`."""
+        check_reduction(reduction)
         return self._map(image, reduction, False)
 
     @independent
     def error_bound(self, image: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """Bound |computed − exact| of an image's map: see `patchsim.error_bound`."""
         refuse_transforms("error_bound")
+        check_reduction(reduction)
         return self._of_maps().call(plain("image", image)).bound(reduction)
 
     @independent
@@ -185,52 +195,34 @@ class Matcher:
         return self._of_search().matches(plain("image", image), wanted)
 
     def __repr__(self) -> str:
-        kernels = [self._kernel] if isinstance(self._kernel, Tensor) else list(self._kernel)
+        given = self._given
+        kernels = [given.kernel] if isinstance(given.kernel, Tensor) else list(given.kernel)
         number = sum(len(own) if own.dim() == 4 else 1 for own in kernels)
         sizes = dict.fromkeys("x".join(map(str, own.shape[-3:])) for own in kernels)
         of = f"{', '.join(sizes)} {name_of(kernels[0].dtype)}"
-        metric = self._metric if isinstance(self._metric, str) else self._metric.name
-        stride, padding, dilation = self._geometry
-        (data_range, backend), poses = self._more, self._poses
-        scales, angles, scale_range, angle_range = poses
+        metric, backend = (getattr(own, "name", own) for own in (given.metric, given.backend))
         more = {
-            "stride": None if stride == 1 else stride,
-            "padding": None if padding == 0 else padding,
-            "dilation": None if dilation == 1 else dilation,
-            "weight": None if self._weight is None else "given",
-            "data_range": data_range,
-            "scales": None if scales is None else len(scales),
-            "angles": None if angles is None else len(angles),
-            "scale_range": scale_range,
-            "angle_range": angle_range,
-            "backend": None if backend == "auto" else getattr(backend, "name", backend),
+            "stride": None if given.stride == 1 else given.stride,
+            "padding": None if given.padding == 0 else given.padding,
+            "dilation": None if given.dilation == 1 else given.dilation,
+            "weight": None if given.weight is None else "given",
+            "data_range": given.data_range,
+            "scales": None if given.scales is None else len(given.scales),
+            "angles": None if given.angles is None else len(given.angles),
+            "scale_range": given.scale_range,
+            "angle_range": given.angle_range,
+            "backend": None if backend == "auto" else backend,
         }
-        given = "".join(f", {name} {own!r}" for name, own in more.items() if own is not None)
-        return (
-            f"Matcher of {number} template{'s' * (number != 1)} of {of}, metric {metric!r}{given}"
-        )
+        text = "".join(f", {name} {own!r}" for name, own in more.items() if own is not None)
+        return f"Matcher of {number} template{'s' * (number != 1)} of {of}, metric {metric!r}{text}"
 
     def __getstate__(self) -> dict[str, Any]:
-        stride, padding, dilation = self._geometry
-        (data_range, backend), poses = self._more, self._poses
-        scales, angles, scale_range, angle_range = poses
-        return {
-            "kernel": _leaf(self._kernel),
-            "metric": _named(self._metric, METRICS),
-            "stride": stride,
-            "padding": padding,
-            "dilation": dilation,
-            "weight": self._weight,
-            "data_range": data_range,
-            "scales": scales,
-            "angles": angles,
-            "scale_range": scale_range,
-            "angle_range": angle_range,
-            "backend": _named(backend, BACKENDS),
-        }
+        given = self._given
+        metric, backend = _named(given.metric, METRICS), _named(given.backend, BACKENDS)
+        return vars(replace(given, kernel=_leaf(given.kernel), metric=metric, backend=backend))
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
-        self._begin(**arguments)
+        self._begin(Given(**arguments))
 
     def _map(self, image: Tensor, reduction: Reduction, similarity: bool) -> Tensor:
         image = plain("image", image)
@@ -247,60 +239,60 @@ class Matcher:
             options.max_memory,
             threads.count_threads(),
         )
-        found = self._known.get(key) if isinstance(reduction, str) else None
+        found = self._known.get(key)
         if found is None:
+            call = self._of_maps().call(image)
+            if of_counts(call.metric):
+                return call.map(reduction, similarity=similarity)
             if len(self._known) >= KINDS:
                 self._known.clear()
-            call = self._of_maps().call(image)
-            if self._looks_at_values:
-                return call.map(reduction, similarity=similarity)
             found = call.of_image(reduction, similarity=similarity)
             self._known[key] = found
         return found(image)
 
     def _keeps(self, image: Tensor) -> bool:
         """Tell whether what is worked out for an image holds for the next one."""
-        both = isinstance(image, Tensor) and isinstance(self._kernel, Tensor)
-        if torch.compiler.is_compiling() or not both or self._looks_at_values:
+        kernel = self._given.kernel
+        both = isinstance(image, Tensor) and isinstance(kernel, Tensor)
+        if torch.compiler.is_compiling() or not both:
             return False
         if image.is_nested or image.layout is not torch.strided:
             return False
-        derived = self._kernel.requires_grad or forward_ad._current_level >= 0
+        derived = kernel.requires_grad or forward_ad._current_level >= 0
         return not derived and not _functions_active()
 
     def _of_maps(self) -> Templates:
         """Read the templates for maps."""
-        if isinstance(self._kernel, list | tuple) and any(map(torch.is_tensor, self._kernel)):
+        given, kernel = self._given, self._given.kernel
+        if isinstance(kernel, list | tuple) and any(map(torch.is_tensor, kernel)):
             raise TypeError(
                 "a map is of one tensor of templates; of a sequence, whose sizes may differ, there "
                 "is only `find`. torch.stack joins those of one size"
             )
         if self._templates is None:
-            given = self._geometry, self._weight, *self._more
+            more = given.geometry, given.weight, given.data_range, given.backend
             with _outside_of_inference():
-                self._templates = read_templates(self._kernel, self._metric, *given)
-            metric = self._templates.metric
-            self._looks_at_values = isinstance(metric, Statistic) and metric.of_counts
+                self._templates = read_templates(kernel, given.metric, *more)
         return self._templates
 
     def _of_search(self) -> Searcher:
         """Read the templates for searches."""
         if self._searcher is None:
-            stride, padding, dilation = self._geometry
+            given = self._given
+            _, padding, dilation = given.geometry
             if padding not in (0, "valid", (0, 0), [0, 0]) or dilation not in (1, (1, 1), [1, 1]):
                 raise ValueError(
                     "`find` looks for templates inside the image, pixel by pixel: it takes neither "
                     f"`padding` (={padding!r}) nor `dilation` (={dilation!r})"
                 )
-            data_range, backend = self._more
             self._searcher = Searcher(
-                self._kernel,
-                self._metric,
-                stride=stride,
-                weight=self._weight,
-                data_range=data_range,
-                poses=poses_of(*self._poses),
-                backend=backend,
+                given.kernel,
+                given.metric,
+                stride=given.stride,
+                weight=given.weight,
+                data_range=given.data_range,
+                poses=poses_of(*given.poses),
+                backend=given.backend,
             )
         return self._searcher
 
